@@ -1,0 +1,432 @@
+"""Frames: what one text message is, in both directions.
+
+Reading never raises: whatever a peer sends becomes an :class:`Event`, :class:`Reply`,
+:class:`ErrorReply`, :class:`Request` or, when it is none of these, :class:`Malformed` with its text.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from sysadm_nb.wire.units import format_time, parse_time
+
+Json: TypeAlias = Any
+
+# The document writes two event names with an underscore, real servers with a hyphen.
+CLASSES: Final = ("dispatcher", "life-preserver", "system-state")
+EVENT_NAMES: Final = (*CLASSES, "bridge")
+_CANONICAL: Final = {name: name for name in EVENT_NAMES} | {
+    "life_preserver": "life-preserver",
+    "system_state": "system-state",
+}
+
+ERROR_MESSAGES: Final = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+}
+
+
+_UNREAD: Final = object()
+
+
+class _Envelope(msgspec.Struct, gc=False):
+    namespace: str
+    name: str
+    args: msgspec.Raw = msgspec.Raw()
+    id: Json = ""
+    time: str | None = None
+
+
+class Event:
+    """One event.
+
+    Attributes
+    ----------
+    name : str
+        ``dispatcher``, ``life-preserver``, ``system-state`` or ``bridge``, whichever way the peer spells
+        it; another name as it was sent.
+    raw : bytes
+        The JSON text of the arguments, as sent.
+    args : object
+        The arguments as Python values, decoded when first asked for.
+    id : object
+        As sent: ``""`` from real servers.
+    time : int or None
+        When it happened, in microseconds since 1970 UTC, where the peer says so.
+    peer : str or None
+        Which peer of a bridge sent it.
+    """
+
+    __slots__ = ("_args", "id", "name", "peer", "raw", "time")
+
+    def __init__(self, name: str, raw: bytes, id: Json = "", time: int | None = None) -> None:
+        self.name = name
+        self.raw = raw
+        self.id = id
+        self.time = time
+        self.peer: str | None = None
+        self._args: Json = _UNREAD
+
+    @property
+    def args(self) -> Json:
+        if self._args is _UNREAD:
+            self._args = parse_json(self.raw)
+        return self._args
+
+    def __repr__(self) -> str:
+        return f"Event({self.name!r}, {self.raw[:80]!r})"
+
+
+class Reply:
+    """The answer to a request of ours, matched by ``id``."""
+
+    __slots__ = ("args", "id", "name", "namespace", "peer")
+
+    def __init__(self, id: Json, namespace: str, name: str, args: Json) -> None:
+        self.id = id
+        self.namespace = namespace
+        self.name = name
+        self.args = args
+        self.peer: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Reply({self.id!r}, {self.namespace!r})"  # no args: a login's reply carries the token
+
+
+class ErrorReply:
+    """A refusal. ``code`` is a number, whether it came as one or as text; 0 where none was sent."""
+
+    __slots__ = ("args", "code", "id", "message", "namespace", "peer")
+
+    def __init__(self, id: Json, namespace: str, code: int, message: str, args: Json) -> None:
+        self.id = id
+        self.namespace = namespace
+        self.code = code
+        self.message = message
+        self.args = args
+        self.peer: str | None = None
+
+    def __repr__(self) -> str:
+        return f"ErrorReply({self.id!r}, {self.code}, {self.message!r})"
+
+
+class Request:
+    """A request: of the peer to us, or, on the server, of a client."""
+
+    __slots__ = ("args", "id", "name", "namespace", "peer")
+
+    def __init__(self, namespace: str, name: str, id: Json, args: Json) -> None:
+        self.namespace = namespace
+        self.name = name
+        self.id = id
+        self.args = args
+        self.peer: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Request({self.namespace!r}, {self.name!r}, {self.id!r})"  # no args: they may hold a password
+
+
+class Malformed:
+    """Anything else, with the text as it came and the reason in words."""
+
+    __slots__ = ("peer", "reason", "text")
+
+    def __init__(self, text: str, reason: str) -> None:
+        self.text = text
+        self.reason = reason
+        self.peer: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Malformed({self.reason!r}, {self.text[:80]!r})"
+
+
+class BadRequest:
+    """A frame that a server answers with 400.
+
+    ``id`` goes into the answer; ``prefix`` is the line to send before it (a frame that does not begin
+    with ``{`` is read as a bridge's, and the error comes back behind the same first line).
+    """
+
+    __slots__ = ("id", "prefix", "reason")
+
+    def __init__(self, reason: str, id: str = "", prefix: str = "") -> None:
+        self.reason = reason
+        self.id = id
+        self.prefix = prefix
+
+
+Message: TypeAlias = Event | Reply | ErrorReply | Request | Malformed
+
+_decode_envelope: Final = msgspec.json.Decoder(_Envelope).decode
+_decode_any: Final = msgspec.json.Decoder().decode
+_encode_any: Final = msgspec.json.Encoder(order="sorted").encode
+
+
+def scrub(value: Json) -> Json:
+    """Replace lone surrogates, which JSON can spell and neither UTF-8 nor Arrow can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode() if not value.isascii() else value
+    if isinstance(value, list):
+        return [scrub(item) for item in value]
+    if isinstance(value, dict):
+        return {scrub(key): scrub(item) for key, item in value.items()}
+    return value
+
+
+class NotJson(ValueError):
+    """The text is no JSON, or nested too deep to read."""
+
+
+def parse_json(text: str | bytes) -> Json:
+    """Decode any JSON text a peer may send.
+
+    The fast decoder first; what it refuses and Python's takes (lone surrogates, numbers beyond a
+    float, ``NaN``) is taken too.
+
+    Raises
+    ------
+    NotJson
+        If it is no JSON.
+    """
+    try:
+        return _decode_any(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        pass
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8", "replace")
+        return scrub(json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise NotJson(str(error)[:200] or type(error).__name__) from None
+
+
+def dump_json(value: Json) -> str:
+    """Compact JSON with sorted keys and non-ASCII as it is: the form of the real servers.
+
+    >>> dump_json({"b": "ä", "a": 1})
+    '{"a":1,"b":"ä"}'
+    """
+    try:
+        return _encode_any(value).decode()
+    except (TypeError, UnicodeError, OverflowError, RecursionError):
+        return json.dumps(
+            scrub(value), separators=(",", ":"), sort_keys=True, ensure_ascii=False, default=str
+        )
+
+
+def _text(value: Json) -> str:
+    return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def _microseconds(text: Json) -> int | None:
+    parsed = parse_time(text) if isinstance(text, str) else None
+    return parsed[0] if parsed is not None and parsed[1] else None
+
+
+def decode(frame: str | bytes) -> Message:
+    """Read one frame from a peer. Never raises.
+
+    Parameters
+    ----------
+    frame : str or bytes
+        A whole text (or binary) message.
+
+    Returns
+    -------
+    Event, Reply, ErrorReply, Request or Malformed
+
+    Examples
+    --------
+    >>> event = decode('{"args":{"state":"running"},"id":"","name":"dispatcher","namespace":"events"}')
+    >>> event.name, event.args
+    ('dispatcher', {'state': 'running'})
+    >>> decode("hello").reason
+    'not a JSON object'
+    """
+    try:
+        envelope = _decode_envelope(frame)
+        raw = bytes(envelope.args)
+        if envelope.namespace == "events" and raw:
+            name = envelope.name
+            time = envelope.time
+            if name != "response" and name != "error":
+                return Event(
+                    _CANONICAL.get(name, name),
+                    raw,
+                    envelope.id,
+                    None if time is None else _microseconds(time),
+                )
+        return _classify(
+            envelope.namespace, envelope.name, envelope.id, parse_json(raw) if raw else None, raw
+        )
+    except (msgspec.DecodeError, UnicodeError, RecursionError, NotJson):
+        return _decode_slowly(frame)
+
+
+def _decode_slowly(frame: str | bytes) -> Message:
+    """Read what the strict envelope refused: relayed frames, odd types, text that is no JSON at all."""
+    text = frame if isinstance(frame, str) else frame.decode("utf-8", "replace")
+    peer, body = split_relay(text)
+    if peer is not None:
+        message = decode(body) if body.startswith("{") else _malformed(text, "not a JSON object")
+        if isinstance(message, Malformed):
+            return _malformed(text, "not a JSON object")
+        message.peer = scrub(peer)
+        return message
+    try:
+        value = parse_json(text)
+    except NotJson as error:
+        return _malformed(text, "not a JSON object" if not text.startswith("{") else f"broken JSON: {error}")
+    if not isinstance(value, dict):
+        return _malformed(text, "not a JSON object")
+    namespace, name = value.get("namespace"), value.get("name")
+    if not isinstance(namespace, str) or not isinstance(name, str):
+        return _malformed(text, "no namespace and name")
+    args = value.get("args")
+    raw = dump_json(args).encode("utf-8", "replace")
+    if namespace == "events" and name not in ("response", "error"):
+        return Event(_CANONICAL.get(name, name), raw, value.get("id", ""), _microseconds(value.get("time")))
+    return _classify(namespace, name, value.get("id", ""), args, raw)
+
+
+def _malformed(text: str, reason: str) -> Malformed:
+    return Malformed(scrub(text), reason)
+
+
+def _classify(namespace: str, name: str, id: Json, args: Json, raw: bytes) -> Message:
+    if namespace == "error" or name == "error":
+        fields = args if isinstance(args, dict) else {}
+        code = fields.get("code", 0)
+        try:
+            code = int(code)
+        except (TypeError, ValueError, OverflowError):
+            code = 0
+        return ErrorReply(id, namespace, code, _text(fields.get("message")), args)
+    if name == "response":
+        return Reply(id, namespace, name, args)
+    if namespace == "events":  # an event without arguments is still an event
+        return Event(_CANONICAL.get(name, name), raw or b"null", id)
+    # A reply to a request without a proper id carries the request's own name: such a frame and a
+    # request of the peer look alike. We always send an id, so this is the peer asking.
+    return Request(namespace, name, id, args)
+
+
+def split_relay(text: str) -> tuple[str | None, str]:
+    """Take a bridge's frame apart.
+
+    Returns
+    -------
+    tuple of (str or None, str)
+        The peer in the first line, and the JSON behind it (base64 undone); ``None`` and the text as it
+        is when this is no relayed frame.
+
+    Examples
+    --------
+    >>> split_relay('::{1}\\n{"a":1}')
+    ('::{1}', '{"a":1}')
+    >>> split_relay('::{1}\\neyJhIjoxfQ==')
+    ('::{1}', '{"a":1}')
+    >>> split_relay('{"a":1}')
+    (None, '{"a":1}')
+    """
+    if text.startswith("{"):
+        return None, text
+    peer, newline, body = text.partition("\n")
+    if not newline or not peer:
+        return None, text
+    if body.startswith("{"):
+        return peer, body
+    try:
+        plain = base64.b64decode(body.strip(), validate=True).decode("utf-8", "replace")
+    except (binascii.Error, ValueError):
+        return None, text
+    return (peer, plain) if plain.startswith("{") else (None, text)
+
+
+def encode(namespace: str, name: str, args: Json, id: Json = "", time: int | datetime | None = None) -> str:
+    """Write a frame the way real servers do: compact, keys sorted, non-ASCII as it is.
+
+    >>> encode("events", "subscribe", ["dispatcher"], "q1")
+    '{"args":["dispatcher"],"id":"q1","name":"subscribe","namespace":"events"}'
+    """
+    envelope: dict[str, Json] = {"args": args, "id": id, "name": name, "namespace": namespace}
+    if time is not None:
+        envelope["time"] = format_time(time)
+    return dump_json(envelope)
+
+
+def encode_event(name: str, args: Json, time: int | datetime | None = None) -> str:
+    """Write an event; ``time`` is our addition to the envelope, which other clients pass over.
+
+    >>> encode_event("bridge", {"available_connections": []})
+    '{"args":{"available_connections":[]},"id":"","name":"bridge","namespace":"events"}'
+    """
+    return encode("events", name, args, "", time)
+
+
+def encode_error(code: int, id: Json = "") -> str:
+    """Write an error as real servers do: the code as text, the namespace ``error``.
+
+    >>> encode_error(401, "q0")
+    '{"args":{"code":"401","message":"Unauthorized"},"id":"q0","name":"error","namespace":"error"}'
+    """
+    args = {"code": str(code), "message": ERROR_MESSAGES.get(code, "Error")}
+    return encode("error", "error", args, id)
+
+
+def encode_relay(destination: str, text: str, base64_body: bool = False) -> str:
+    """Address a frame to a peer behind a bridge.
+
+    >>> encode_relay("::{1}", "{}")
+    '::{1}\\n{}'
+    """
+    body = base64.b64encode(text.encode("utf-8", "replace")).decode() if base64_body else text
+    return f"{destination}\n{body}"
+
+
+def decode_request(text: str | bytes) -> Request | BadRequest:
+    """Read a frame as a server does.
+
+    A frame must begin with ``{``; another is taken for a bridge's ``SOURCE\\nBODY``. An id that is
+    missing, null, empty or no text counts as ``""``. Where ``args`` is missing the whole body stands
+    in for it.
+
+    Examples
+    --------
+    >>> decode_request('{"namespace":"rpc","name":"identify","id":7}').id
+    ''
+    >>> decode_request("hello").prefix
+    'hello'
+    """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace")
+    body, prefix = text, ""
+    if not text.startswith("{"):
+        prefix, _, body = text.partition("\n")
+        relay, plain = split_relay(text)
+        if relay is not None:
+            body = plain
+    body = body.removesuffix("\n")
+    try:
+        value = parse_json(body)
+    except NotJson:
+        return BadRequest("not JSON", prefix=prefix)
+    # Real servers look at the first and the last character; a line end is the only thing allowed behind.
+    if not isinstance(value, dict) or not body.endswith("}") or (text[:1] != "{" and not prefix):
+        return BadRequest("not a JSON object", prefix=prefix)
+    id = value.get("id")
+    id = id if isinstance(id, str) else ""
+    namespace, name = value.get("namespace"), value.get("name")
+    if not (isinstance(namespace, str) and isinstance(name, str) and namespace and name):
+        return BadRequest("no namespace and name", id=id, prefix=prefix)
+    request = Request(namespace, name, id, value["args"] if "args" in value else value)
+    request.peer = prefix or None
+    return request
