@@ -52,7 +52,17 @@ class NotSysadm(ConnectionFailed):
 
 
 class CertificateUnknown(ConnectionFailed):
-    """The server's certificate was never seen before and nobody can be asked."""
+    """The server's certificate was never seen before and nobody can be asked.
+
+    Attributes
+    ----------
+    fingerprint : str
+        SHA-256 of the certificate that the server showed; empty where no authority signed it.
+    """
+
+    def __init__(self, message: str, fingerprint: str = "") -> None:
+        super().__init__(message)
+        self.fingerprint = fingerprint
 
 
 class CertificateChanged(ConnectionFailed):
