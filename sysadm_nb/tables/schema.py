@@ -127,3 +127,15 @@ SCHEMA: Final[dict[str, dict[str, Kind]]] = {
 }
 
 TABLES: Final = tuple(SCHEMA)
+
+VOCABULARY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "jobs": {"state": ("pending", "running", "finished", "unknown")},
+    "commands": {"state": ("pending", "running", "finished", "skipped", "unknown")},
+    "life_preserver": {
+        "kind": ("snapshot", "replication"),
+        "action": ("created", "started", "progress", "finished", "failed", "other"),
+    },
+    "bridge": {"change": ("joined", "left", "present")},
+}
+"""Categories that are there from the start, so that an empty table has the same dtype as a full one.
+Every table's ``origin`` and ``level`` have theirs too (``level`` is ordered: ``df.level >= "Warning"`` works)."""

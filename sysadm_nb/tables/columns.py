@@ -1,0 +1,249 @@
+"""Append-only columns that turn into a DataFrame without copying.
+
+Numbers grow by doubling in one numpy buffer; categories are interned codes; text is a list of Arrow
+chunks merged geometrically. A snapshot is a set of views on them, so it costs what is new and not what
+is there. The views are read-only, and pandas is told that the memory is shared: a reader may write to
+a snapshot, which then copies first, and never reaches the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from sysadm_nb.tables.schema import Kind
+from sysadm_nb.wire import LEVELS
+
+NAT: Final = -(2**63)
+"""A missing time, as rows carry it."""
+
+Row: TypeAlias = tuple[Any, ...]
+
+_TEXT_DTYPE: Final = pd.StringDtype("pyarrow", na_value=np.nan)
+_UTC: Final = pd.DatetimeTZDtype("us", "UTC")
+_CHUNK_BYTES: Final = 8 << 20  # text is dropped, and merged, in pieces of about this size
+_MANY_CATEGORIES: Final = 1000
+
+
+class Numbers:
+    """A growing array of one dtype. Views handed out keep the old buffer when it is replaced."""
+
+    __slots__ = ("buffer", "end", "start")
+
+    def __init__(self, dtype: str) -> None:
+        self.buffer = np.empty(64, dtype)
+        self.start = 0
+        self.end = 0
+
+    def extend(self, values: Sequence[Any]) -> None:
+        count = len(values)
+        if self.end + count > len(self.buffer):
+            live = self.end - self.start
+            grown = np.empty(max(2 * (live + count), 64), self.buffer.dtype)
+            grown[:live] = self.buffer[self.start : self.end]
+            self.buffer, self.start, self.end = grown, 0, live
+        self.buffer[self.end : self.end + count] = values
+        self.end += count
+
+    def drop(self, count: int) -> None:
+        self.start += count
+
+    def values(self) -> np.ndarray[Any, Any]:
+        view = self.buffer[self.start : self.end]
+        view.flags.writeable = False
+        return view
+
+    def replace(self, values: np.ndarray[Any, Any]) -> None:
+        """Take other contents of the same length; what was handed out before stays as it was."""
+        self.buffer, self.start, self.end = values, 0, len(values)
+
+    def array(self, values: np.ndarray[Any, Any]) -> Any:
+        return values
+
+
+class Times(Numbers):
+    """Microseconds since 1970 UTC."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__("int64")
+
+    def array(self, values: np.ndarray[Any, Any]) -> Any:
+        moments = values.view("M8[us]")
+        try:
+            # The public constructors convert, and copy: 15 ms a million.
+            return pd.arrays.DatetimeArray._simple_new(moments, dtype=_UTC)
+        except (AttributeError, TypeError):  # pragma: no cover - another pandas
+            return pd.DatetimeIndex(moments).tz_localize("UTC").array
+
+
+class Categories(Numbers):
+    """Interned text: codes in the smallest integer that fits, -1 for missing."""
+
+    __slots__ = ("codes", "fixed", "known", "ordered", "recoded")
+
+    def __init__(self, known: Iterable[str] = (), ordered: bool = False) -> None:
+        super().__init__("int8")
+        self.codes: dict[str | None, int] = {None: -1}
+        for name in known:
+            self.codes[name] = len(self.codes) - 1
+        self.fixed = len(self.codes) - 1
+        self.ordered = ordered
+        self.known: pd.CategoricalDtype | None = None
+        self.recoded = 0  # how often the codes got another meaning
+
+    def encode(self, values: Iterable[str | None]) -> list[int]:
+        codes = self.codes
+        try:
+            return [codes[value] for value in values]
+        except KeyError:
+            for value in values:
+                if value not in codes:
+                    codes[value] = len(codes) - 1
+            return [codes[value] for value in values]
+
+    def encoded(self, values: Sequence[str | None]) -> np.ndarray[Any, Any]:
+        codes = self.encode(values)
+        self._fit()
+        return np.array(codes, self.buffer.dtype)
+
+    def extend(self, values: Sequence[Any]) -> None:
+        encoded = self.encode(values)
+        self._fit()
+        if self.end + len(values) > len(self.buffer) and len(self.codes) > _MANY_CATEGORIES:
+            encoded = self._forget_unused(encoded)
+        super().extend(encoded)
+
+    def _fit(self) -> None:
+        highest = len(self.codes) - 2
+        needed = "int8" if highest < 2**7 else "int16" if highest < 2**15 else "int32"
+        if np.dtype(needed).itemsize > self.buffer.dtype.itemsize:
+            self.buffer = self.buffer.astype(needed)
+
+    def _forget_unused(self, encoded: list[int]) -> list[int]:
+        """Give up names that no row has any more, so that ever new names cannot fill the memory."""
+        live = self.buffer[self.start : self.end]
+        used = np.union1d(np.unique(live), np.asarray(encoded, live.dtype))
+        used = np.union1d(used[used >= 0], np.arange(self.fixed))
+        if len(used) > (len(self.codes) - 1) // 2:
+            return encoded
+        names = list(self.codes)[1:]
+        mapping = np.full(len(names) + 1, -1, "int32")
+        mapping[used] = np.arange(len(used))
+        self.codes = {None: -1} | {names[code]: new for new, code in enumerate(used.tolist())}
+        self.known = None
+        self.recoded += 1
+        self.replace(mapping[live].astype(self.buffer.dtype))
+        return [int(mapping[code]) for code in encoded]
+
+    def array(self, values: np.ndarray[Any, Any]) -> Any:
+        count = len(self.codes) - 1
+        if self.known is None or len(self.known.categories) != count:
+            names = pd.Index(list(self.codes)[1:], dtype="str")
+            self.known = pd.CategoricalDtype(names, ordered=self.ordered)
+        return pd.Categorical.from_codes(values, dtype=self.known, validate=False)
+
+
+class Text:
+    """Text in Arrow chunks, of which neighbours merge while they are small: O(log n) of them."""
+
+    __slots__ = ("bytes", "chunks", "dropped", "limit")
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.chunks: list[pa.Array] = []
+        self.limit = limit
+        self.bytes = 0
+        self.dropped = 0
+
+    def extend(self, values: Sequence[str | None]) -> None:
+        chunk = pa.array(values, pa.large_string())
+        chunks = self.chunks
+        chunks.append(chunk)
+        self.bytes += chunk.nbytes
+        while len(chunks) > 1 and len(chunks[-2]) <= len(chunks[-1]):
+            if chunks[-2].nbytes + chunks[-1].nbytes > _CHUNK_BYTES:
+                break
+            last = chunks.pop()
+            chunks.append(pa.concat_arrays([chunks.pop(), last]))
+        if self.limit is not None and self.bytes > self.limit:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Replace the oldest text by missing values until what is left fits."""
+        assert self.limit is not None
+        for index, chunk in enumerate(self.chunks[:-1]):
+            if self.bytes <= self.limit:
+                return
+            if chunk.null_count < len(chunk):
+                nothing = pa.nulls(len(chunk), pa.large_string())
+                self.chunks[index] = nothing
+                self.bytes += nothing.nbytes - chunk.nbytes
+                self.dropped += len(chunk) - chunk.null_count
+
+    def drop(self, count: int) -> None:
+        while count:
+            first = self.chunks[0]
+            self.bytes -= first.nbytes
+            if len(first) <= count:
+                del self.chunks[0]
+                count -= len(first)
+            else:
+                self.chunks[0] = first.slice(count)
+                self.bytes += self.chunks[0].nbytes
+                count = 0
+
+    def values(self) -> pa.ChunkedArray:
+        return pa.chunked_array(self.chunks, pa.large_string())
+
+    def replace(self, values: pa.ChunkedArray) -> None:
+        self.chunks = [chunk for chunk in values.chunks if len(chunk)]
+        self.bytes = sum(chunk.nbytes for chunk in self.chunks)
+
+    def array(self, values: pa.ChunkedArray) -> Any:
+        return pd.arrays.ArrowStringArray(values, dtype=_TEXT_DTYPE)
+
+
+Column: TypeAlias = Numbers | Text
+
+
+def make_column(name: str, kind: Kind, known: Iterable[str] = (), text_limit: int | None = None) -> Column:
+    """Build the column for one entry of the schema."""
+    match kind:
+        case "time":
+            return Times()
+        case "float":
+            return Numbers("float64")
+        case "int":
+            return Numbers("int64")
+        case "bool":
+            return Numbers("bool")
+        case "category":
+            return Categories(LEVELS if name == "level" else known, ordered=name == "level")
+        case "text":
+            return Text(text_limit)
+
+
+# Every block of a snapshot refers to this one as well, so that pandas always finds its memory shared
+# and copies before the first write, however the frame was derived and whatever else is gone by then.
+_OTHER_OWNER: Final = pd.DataFrame({"": np.zeros(1)})
+
+
+def frame_of(columns: dict[str, Any]) -> pd.DataFrame:
+    """Make an ordinary DataFrame over memory that belongs to a table.
+
+    Reading costs no copy. Writing copies the column first, whether or not the frame it was taken from
+    still lives.
+    """
+    frame = pd.DataFrame(columns, copy=False)
+    try:
+        other = _OTHER_OWNER._mgr.blocks[0]  # type: ignore[attr-defined]
+        for block in frame._mgr.blocks:  # type: ignore[attr-defined]
+            block.refs.add_reference(other)
+    except AttributeError:  # pragma: no cover - another pandas: slower, as safe
+        return frame.copy()
+    return frame

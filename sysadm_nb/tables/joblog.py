@@ -1,0 +1,77 @@
+"""The log of one command, put together from deltas and full texts."""
+
+from __future__ import annotations
+
+import os.path
+from typing import Final
+
+CUT: Final = "\n… {} characters cut …\n"
+
+
+class CommandLog:
+    """What one command printed, as far as it is known.
+
+    A *delta* is text since the last event and is appended. A *full* text takes the place of all that
+    was there. At most ``limit`` characters are kept, head and tail, and the cut is marked.
+    """
+
+    __slots__ = ("complete", "cut", "head", "length", "limit", "return_code", "tail")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.head = ""
+        self.tail = ""
+        self.cut = 0
+        self.length = 0  # of all that was printed, as far as known
+        self.complete = False
+        self.return_code: int | None = None
+
+    def append(self, text: str) -> None:
+        self.length += len(text)
+        if not self.tail and len(self.head) + len(text) <= self.limit:
+            self.head += text
+            return
+        self._fill(text)
+
+    def replace(self, text: str) -> None:
+        """Take the full text. It is exact from now on."""
+        self.complete = True
+        self.length = len(text)
+        self.tail = ""
+        self.cut = 0
+        if len(text) <= self.limit:
+            self.head = text
+        else:
+            self.head = ""
+            self._fill(text)
+
+    def _fill(self, text: str) -> None:
+        half = self.limit // 2
+        if not self.tail:
+            text = self.head + text
+            self.head, text = text[:half], text[half:]
+        self.tail += text
+        # Cutting only when it is half too long again keeps appending linear.
+        if len(self.tail) > 2 * half:
+            self.cut += len(self.tail) - half
+            self.tail = self.tail[-half:] if half else ""
+
+    @property
+    def text(self) -> str:
+        if not self.tail and not self.cut:
+            return self.head
+        half = self.limit // 2
+        tail = self.tail[-half:] if half else ""
+        cut = self.cut + len(self.tail) - len(tail)
+        return self.head + (CUT.format(cut) if cut else "") + tail
+
+
+def already_sent(delta: str, ended: str) -> int:
+    """How much of a delta repeats text of commands that ended before it.
+
+    A server's buffer of unsent text is not emptied when a command ends, though the text went out with
+    the command's full log. All of it comes again, or, where its end was read too late for the buffer,
+    whole lines of it.
+    """
+    length = len(os.path.commonprefix([delta, ended]))
+    return length if length == len(ended) else delta.rfind("\n", 0, length) + 1

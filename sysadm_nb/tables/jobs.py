@@ -1,0 +1,678 @@
+"""Jobs: what the dispatcher's events say about each run of each process id.
+
+A state machine without I/O. One event at a time goes in through :meth:`Jobs.take`; which run it speaks
+of, and what its texts mean, follows the rules below, all read off real servers.
+
+* A run begins with a pending or running event while no run of that process id is going on that the
+  event could belong to. A *bare* running event (no command list) belongs to the oldest run that is
+  still pending, or begins one: a real server sends exactly one for each run.
+* Runs of one process id that overlap are told apart by command list and start. Where a finished event
+  fits several, the run whose age is nearest the duration in the event is taken.
+* A second finished event with the same commands and start is a killed process' other ending.
+* A command with a return code, and every command of a finished event, brings its full log. Any other
+  text is new since the last event, except that it can begin with text of commands that ended since,
+  which was already sent with their full logs.
+* A command's text is itself a key, so only the command list says what is a log.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any, Final
+
+from sysadm_nb.tables.columns import NAT, Row
+from sysadm_nb.tables.joblog import CommandLog, already_sent
+from sysadm_nb.wire import dump_json, parse_percent, parse_time
+
+NAN: Final = math.nan
+SEPARATOR: Final = " && "
+_QUARTER: Final = 15 * 60 * 1_000_000
+_SECOND: Final = 1_000_000
+_STATES: Final = ("pending", "running", "finished")
+RETURN_CODES: Final = "return_codes/"
+
+
+class Job:
+    """One run of one process id. Attributes are named as the columns of the ``jobs`` table."""
+
+    __slots__ = (
+        "_ended",
+        "action",
+        "bare_seen",
+        "commands",
+        "current",
+        "event_system",
+        "finished",
+        "key",
+        "last_time",
+        "logs",
+        "origin",
+        "percent_done",
+        "process_id",
+        "received",
+        "return_code",
+        "run",
+        "seq",
+        "server",
+        "server_started",
+        "settled",
+        "started",
+        "state",
+        "time",
+        "updates",
+        "version",
+    )
+
+    def __init__(self, key: int, process_id: str, run: int, lead: tuple[int, int, int, str, str]) -> None:
+        self.key = key
+        self.seq, self.time, self.received, self.server, self.origin = lead
+        self.process_id = process_id
+        self.run = run
+        self.state = "pending"
+        self.event_system: str | None = None
+        self.action: str | None = None
+        self.commands: list[str] | None = None
+        self.current: str | None = None
+        self.logs: dict[str, CommandLog] = {}
+        self.started = NAT
+        self.finished = NAT
+        self.server_started: str | None = None  # as the server wrote it: tells runs apart
+        self.percent_done = NAN
+        self.return_code: int | None = None
+        self.bare_seen = False
+        self.last_time = self.time
+        self.updates = 0
+        self.version = 0
+        self.settled = False
+        self._ended = ""  # text of commands that ended since the last delta: it may come again
+
+    # -- what the rest is derived from ------------------------------------------------------------
+
+    @property
+    def commands_done(self) -> float:
+        if self.commands is None:
+            return NAN
+        logs = self.logs
+        return float(sum(1 for c in self.commands if c in logs and logs[c].return_code is not None))
+
+    @property
+    def current_command(self) -> str | None:
+        if self.state != "running" or not self.commands:
+            return None
+        current = self.current
+        log = self.logs.get(current) if current is not None else None
+        if log is not None and log.return_code == 0 and self.commands.count(current) == 1:  # type: ignore[arg-type]
+            following = self.commands.index(current) + 1  # type: ignore[arg-type]
+            return self.commands[following] if following < len(self.commands) else current
+        return current
+
+    @property
+    def failed(self) -> bool:
+        return any(log.return_code for log in self.logs.values())
+
+    @property
+    def duration_s(self) -> float:
+        return (self.finished - self.started) / 1e6 if self.finished != NAT and self.started != NAT else NAN
+
+    @property
+    def log(self) -> str:
+        return "".join([self.logs[c].text for c in dict.fromkeys(self.commands or ()) if c in self.logs])
+
+    @property
+    def log_complete(self) -> bool:
+        if self.state == "finished":
+            return True
+        return bool(self.logs) and all(log.complete for log in self.logs.values())
+
+    @property
+    def steps(self) -> list[tuple[str, str, float, str | None]]:
+        """For each command: its text, state, return code and log."""
+        commands = self.commands or []
+        current = self.current_command
+        at = len(commands) - 1 - commands[::-1].index(current) if current in commands else -1  # type: ignore[arg-type]
+        waiting = "pending"
+        if self.state == "running" and at < 0:
+            if len(commands) == 1 or self.server_started is not None:
+                at = next((i for i, c in enumerate(commands) if c not in self.logs), -1)
+            else:  # a generic job: which command it has come to is told at its end only
+                waiting = "unknown"
+        out = []
+        for index, command in enumerate(commands):
+            log = self.logs.get(command)
+            code = None if log is None else log.return_code
+            if self.state == "unknown":
+                state = "unknown" if code is None else "finished"
+            elif index == at and (code is None or commands.count(command) > 1):
+                state = "running"
+            elif code is not None or index < at:
+                state = "finished"
+            elif self.state == "finished":
+                state = "skipped" if log is None else "finished"
+            else:
+                state = waiting
+            text = None if log is None else log.text
+            out.append((command, state, NAN if code is None else float(code), text))
+        return out
+
+    def row(self) -> Row:
+        """A row of the ``jobs`` table, with the key behind it."""
+        commands = self.commands
+        return (
+            self.seq,
+            self.time,
+            self.received,
+            self.server,
+            self.origin,
+            self.process_id,
+            self.run,
+            self.event_system,
+            self.action,
+            self.state,
+            None if commands is None else SEPARATOR.join(commands),
+            NAN if commands is None else float(len(commands)),
+            self.commands_done,
+            self.current_command,
+            self.started,
+            self.finished,
+            self.duration_s,
+            self.percent_done,
+            NAN if self.return_code is None else float(self.return_code),
+            self.failed,
+            self.log,
+            self.log_complete,
+            self.updates,
+            self.key,
+        )
+
+    def command_rows(self) -> list[Row]:
+        """Rows of the ``commands`` table, with the key behind each."""
+        lead = (self.seq, self.time, self.received, self.server, self.origin, self.process_id, self.run)
+        return [
+            (*lead, step, command, state, code, text, self.key)
+            for step, (command, state, code, text) in enumerate(self.steps, 1)
+        ]
+
+
+_COPIED: Final = (
+    "action",
+    "commands_done",
+    "current_command",
+    "duration_s",
+    "event_system",
+    "failed",
+    "log_complete",
+    "origin",
+    "percent_done",
+    "process_id",
+    "received",
+    "run",
+    "seq",
+    "server",
+    "state",
+    "steps",
+    "time",
+    "updates",
+    "version",
+)
+
+
+class JobView:
+    """A job as it was at one moment: what views and waiting code read, from any thread.
+
+    Attributes are named as the columns of the ``jobs`` table, with times in microseconds since 1970 UTC
+    (``None`` where unknown) and ``commands`` as a list. ``steps`` holds ``(command, state, return_code,
+    log)`` for each command; ``version`` is the number of the change that made it so.
+    """
+
+    __slots__ = _COPIED + ("command_count", "commands", "finished", "return_code", "started")
+
+    seq: int
+    time: int
+    received: int
+    server: str
+    origin: str
+    process_id: str
+    run: int
+    event_system: str | None
+    action: str | None
+    state: str
+    commands_done: float
+    current_command: str | None
+    duration_s: float
+    percent_done: float
+    failed: bool
+    log_complete: bool
+    updates: int
+    steps: list[tuple[str, str, float, str | None]]
+    version: int
+
+    def __init__(self, job: Job) -> None:
+        for name in _COPIED:
+            setattr(self, name, getattr(job, name))
+        self.commands: list[str] = list(job.commands or ())
+        self.command_count = NAN if job.commands is None else float(len(job.commands))
+        self.started: int | None = None if job.started == NAT else job.started
+        self.finished: int | None = None if job.finished == NAT else job.finished
+        self.return_code = NAN if job.return_code is None else float(job.return_code)
+
+    @property
+    def log(self) -> str:
+        """All commands' logs, one after another; a text that serves two commands once."""
+        return "".join({command: text or "" for command, _, _, text in self.steps}.values())
+
+    def __repr__(self) -> str:
+        return f"<job {self.process_id!r} run {self.run}: {self.state}>"
+
+
+class Jobs:
+    """All runs that are going on, and the newest that ended.
+
+    Parameters
+    ----------
+    max_log : int
+        Characters of log kept for each command.
+    keep : int
+        How many ended runs are remembered as objects. Older ones are rows of the table only.
+    """
+
+    def __init__(self, max_log: int, keep: int = 10_000) -> None:
+        self.max_log = max_log
+        self.keep = keep
+        self.version = 0
+        self.runs: dict[tuple[str, str], list[Job]] = {}
+        self.changed: OrderedDict[int, Job] = OrderedDict()  # every remembered run, last changed last
+        self.unsettled: dict[int, Job] = {}  # runs whose rows in the table are missing or old
+        self.offsets: dict[str, int] = {}  # server: how far its wall clock is ahead of UTC, in µs
+        self._next_key = 1
+        self._forget_at = keep + max(keep // 4, 1)
+
+    # -- events ------------------------------------------------------------------------------------
+
+    def take(self, args: dict[str, Any], lead: tuple[int, int, int, str, str]) -> Job | None:
+        """Take one dispatcher event's arguments.
+
+        Parameters
+        ----------
+        args : dict
+            In any of the forms seen: flat, or with ``process_details``.
+        lead : tuple
+            ``(seq, time, received, server, origin)`` of the frame, times in microseconds.
+
+        Returns
+        -------
+        Job or None
+            The run it speaks of; ``None`` if it names no process.
+        """
+        details = args.get("process_details")
+        if isinstance(details, dict):
+            nested = True
+        else:
+            details, nested = args, False
+        listed = details.get("cmd_list")
+        if listed.__class__ is list:
+            commands: list[str] | None = listed
+            for command in listed:
+                if command.__class__ is not str:
+                    commands = [c if isinstance(c, str) else dump_json(c) for c in listed]
+                    break
+        else:
+            commands = _commands_without_list(details, listed)
+
+        state = args.get("state") if nested else details.get("state")
+        process_id = details.get("process_id")
+        if commands is not None and ("state" in commands or "process_id" in commands):
+            state, process_id = self._untangle(args, details, commands, lead[3])
+        if process_id is None:
+            process_id = args.get("process_id")
+        if state.__class__ is not str:
+            state = details.get("state")
+            state = state if isinstance(state, str) else "unknown"
+        if process_id.__class__ is not str:
+            if process_id is None:
+                return None
+            process_id = dump_json(process_id)
+
+        started = details.get("time_started")
+        started = started if started.__class__ is str else None
+        bare = not nested and commands is None
+        job = self._find(process_id, state, commands, started, bare, details, lead)
+        if job is None:
+            return None
+        job.updates += 1
+        if commands is not None and job.commands != commands:
+            job.commands = commands
+        if nested or not bare:
+            self._read_class_fields(job, args)
+        if state == "running":
+            job.bare_seen = True
+        self._read_times(job, state, details, started, lead)
+        if commands is not None and state != "pending":
+            self._read_logs(job, details, commands, state == "finished")
+        current = details.get("current_cmd")
+        job.current = current if current.__class__ is str and state == "running" else None
+        job.state = state
+        self._touch(job)
+        return job
+
+    def _untangle(
+        self, args: dict[str, Any], details: dict[str, Any], commands: list[str], server: str
+    ) -> tuple[Any, Any]:
+        """State and process id where a command has one of these very names.
+
+        Such a command's log was appended to the value that stood there; the state is written again at
+        the end, the process id is not.
+        """
+        state, process_id = details.get("state"), details.get("process_id")
+        if "state" in commands and isinstance(state, str) and state not in _STATES:
+            outer = args.get("state")
+            known = [s for s in _STATES if state.startswith(s)]
+            state = outer if args is not details and isinstance(outer, str) else known[0] if known else state
+            if "time_finished" in details:
+                state = "finished"
+        if "process_id" in commands and isinstance(process_id, str):
+            outer = args.get("process_id")
+            if args is not details and isinstance(outer, str):
+                process_id = outer
+            else:
+                text = process_id
+                names = (p for s, p in self.runs if s == server and text.startswith(p))
+                process_id = max(names, key=len, default=process_id)
+        return state, process_id
+
+    def _find(
+        self,
+        process_id: str,
+        state: str,
+        commands: list[str] | None,
+        started: str | None,
+        bare: bool,
+        details: dict[str, Any],
+        lead: tuple[int, int, int, str, str],
+    ) -> Job | None:
+        runs = self.runs.get((lead[3], process_id))
+        if runs is None:
+            return self._begin(process_id, lead)
+        going = [
+            job
+            for job in runs
+            if job.state != "finished"
+            and (commands is None or job.commands is None or job.commands == commands)
+            and (started is None or job.server_started is None or job.server_started == started)
+        ]
+        last = runs[-1]
+        if state == "finished":
+            ended = [
+                job
+                for job in runs
+                if job.state == "finished"
+                and commands is not None
+                and job.commands == commands
+                and job.server_started == started
+            ]
+            if ended and (not going or _other_ending(ended[-1], details, commands)):
+                return ended[-1]
+            if not going:
+                return self._begin(process_id, lead)
+            return going[0] if len(going) == 1 else _nearest_in_age(going, details, lead[1])
+        if lead[4] == "backfill" and lead[1] <= last.last_time:
+            # Old news about a time that is already told of: it must not begin a run that nobody ends.
+            return going[0] if going else last if last.state != "finished" else None
+        if bare:
+            begun = ("pending", "unknown") if state == "pending" else ("pending", "running", "unknown")
+            for job in going:
+                if job.state in begun and (not job.bare_seen or job.state == "unknown"):
+                    return job
+            return self._begin(process_id, lead)
+        if state == "pending":
+            going = [job for job in going if job.state in ("pending", "unknown")]
+        if not going:
+            if last.state == "finished" and started is not None and last.server_started == started:
+                return None  # late news of a run that has ended: a new one is announced before it is told of
+            return self._begin(process_id, lead)
+        if len(going) > 1:
+            going = [j for j in going if j.server_started == started and j.commands == commands] or going
+        return going[0]
+
+    def _begin(self, process_id: str, lead: tuple[int, int, int, str, str]) -> Job:
+        where = (lead[3], process_id)
+        runs = self.runs.get(where)
+        if runs is None:
+            runs = self.runs[where] = []
+        job = Job(self._next_key, process_id, runs[-1].run + 1 if runs else 1, lead)
+        self._next_key += 1
+        runs.append(job)
+        return job
+
+    def _touch(self, job: Job) -> None:
+        self.version = job.version = self.version + 1
+        key = job.key
+        if key in self.changed:
+            self.changed.move_to_end(key)
+        else:
+            self.changed[key] = job
+        self.unsettled[key] = job
+
+    def _read_class_fields(self, job: Job, args: dict[str, Any]) -> None:
+        system = args.get("event_system")
+        if system.__class__ is str:
+            job.event_system = system
+        action = args.get("action")
+        if action.__class__ is str:
+            job.action = action
+        if "percent_done" in args:
+            percent = parse_percent(args["percent_done"])
+            if percent == percent:
+                job.percent_done = percent
+
+    def _read_times(
+        self,
+        job: Job,
+        state: str,
+        details: dict[str, Any],
+        started: str | None,
+        lead: tuple[int, int, int, str, str],
+    ) -> None:
+        time, server = lead[1], lead[3]
+        job.last_time = max(job.last_time, time)
+        finished = details.get("time_finished")
+        if state == "finished":
+            moment = self._moment(finished, server, time, True)
+            # Without a start by the same clock the two would not make a duration.
+            job.finished = time if moment is None or started is None else moment
+        if started is not None:
+            if job.server_started is None or state == "finished":
+                job.server_started = started
+                moment = self._moment(started, server, time, _begins(job, details, time))
+                if moment is not None:
+                    job.started = moment
+        elif state == "running" and job.started == NAT:
+            job.started = time
+        if job.finished != NAT and job.started != NAT and job.started > job.finished:
+            job.started = job.finished  # whole seconds on one side, microseconds on the other
+
+    def _moment(self, text: Any, server: str, now: int, fresh: bool) -> int | None:
+        """A server's wall-clock time in UTC.
+
+        Real servers send local time without a zone. A time that the server wrote just now tells the
+        offset, to the quarter of an hour that zones differ by.
+        """
+        parsed = parse_time(text) if text.__class__ is str else None
+        if parsed is None:
+            return None
+        wall, zoned = parsed
+        if zoned:
+            return wall
+        if fresh:
+            self.offsets[server] = round((wall - now) / _QUARTER) * _QUARTER
+        offset = self.offsets.get(server)
+        return None if offset is None else wall - offset
+
+    def _read_logs(self, job: Job, details: dict[str, Any], commands: list[str], finished: bool) -> None:
+        logs = job.logs
+        ended = job._ended
+        for command in commands:
+            code = details.get(RETURN_CODES + command)
+            text = details.get(command)
+            if code is None and text is None:
+                continue
+            log = logs.get(command)
+            if log is None:
+                log = logs[command] = CommandLog(self.max_log)
+            if text is None:
+                text = ""
+            elif text.__class__ is not str:
+                text = dump_json(text)
+            if command in _META:
+                text = _without_value(text, command, job)
+            full = code is not None or finished
+            if full and not finished and log.complete and commands.count(command) > 1:
+                # The return code may be that of this command's first turn, and the text new.
+                full = text.startswith(log.text)
+            if full:
+                if not log.complete and not finished:
+                    ended += text[log.length :]
+                log.replace(text)
+                if code is not None:
+                    number = _integer(code)
+                    log.return_code = number
+                    job.return_code = number
+            else:
+                if ended:
+                    text = text[already_sent(text, ended) :]
+                    ended = ""
+                if text:
+                    log.complete = False
+                    log.append(text)
+        job._ended = ended
+
+    # -- what is known from elsewhere ----------------------------------------------------------------
+
+    def set_commands(
+        self,
+        process_id: str,
+        commands: list[str],
+        state: str,
+        asked: int,
+        lead: tuple[int, int, int, str, str],
+    ) -> Job | None:
+        """Take what the dispatcher's list says of a job: its commands, which generic jobs tell only at the end.
+
+        A job that nobody told of begins here; one that ended after the list was asked for does not.
+        """
+        runs = self.runs.get((lead[3], process_id), [])
+        for job in runs:
+            if job.state != "finished" and (job.commands is None or job.commands == commands):
+                if job.commands == commands and job.state != "unknown":
+                    return job
+                job.commands = commands
+                if job.state == "unknown":
+                    job.state = state
+                self._touch(job)
+                return job
+        if any(job.commands == commands and job.last_time >= asked for job in runs) or state == "finished":
+            return None
+        job = self._begin(process_id, lead)
+        job.commands = commands
+        job.state = state
+        job.bare_seen = state == "running"
+        self._touch(job)
+        return job
+
+    def lose(self, server: str) -> None:
+        """The connection is gone: what was going on is unknown until somebody tells."""
+        for (where, _), runs in self.runs.items():
+            if where == server:
+                for job in runs:
+                    if job.state in ("pending", "running"):
+                        job.state = "unknown"
+                        self._touch(job)
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def changes(self, since: int) -> list[Job]:
+        """Runs that changed after version ``since``, the oldest change first."""
+        out = []
+        for job in reversed(self.changed.values()):
+            if job.version <= since:
+                break
+            out.append(job)
+        out.reverse()
+        return out
+
+    def forget_old(self) -> None:
+        """Keep about ``keep`` runs: ended ones go first, whatever is oldest at twice that number."""
+        if len(self.changed) < self._forget_at:
+            return
+        gone: list[Job] = []
+        excess = len(self.changed) - self.keep
+        settled = [job for job in self.changed.values() if job.key not in self.unsettled]
+        gone = [job for job in settled if job.state == "finished"][:excess]
+        if len(self.changed) - len(gone) > 2 * self.keep:
+            gone = settled[:excess]
+        for job in gone:
+            del self.changed[job.key]
+            where = (job.server, job.process_id)
+            runs = self.runs[where]
+            runs.remove(job)
+            if not runs:
+                del self.runs[where]
+        self._forget_at = len(self.changed) + max(self.keep // 4, 1)
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self.changed.values())
+
+
+_META: Final = frozenset(("state", "process_id", "time_started", "time_finished", "current_cmd", "cmd_list"))
+
+
+def _without_value(text: str, command: str, job: Job) -> str:
+    """The log of a command that is called like a key: what was appended to that key's value."""
+    value = {"process_id": job.process_id, "time_started": job.server_started}.get(command)
+    if command == "state":
+        return next((text[len(s) :] for s in _STATES if text.startswith(s)), text)
+    return text[len(value) :] if value and text.startswith(value) else text
+
+
+def _begins(job: Job, details: dict[str, Any], time: int) -> bool:
+    """Whether this event tells of a start that just happened, not of one long ago."""
+    if job.started != NAT:
+        return time - job.started < 60 * _SECOND
+    if job.state == "pending" and job.updates > 1:
+        return True
+    return job.updates == 1 and not (job.commands and job.commands[0] in details)
+
+
+def _commands_without_list(details: dict[str, Any], listed: Any) -> list[str] | None:
+    named = [key[len(RETURN_CODES) :] for key in details if key.startswith(RETURN_CODES)]
+    if isinstance(listed, str) and not named:
+        return [listed]
+    return named or None
+
+
+def _integer(code: Any) -> int | None:
+    try:
+        number = int(code)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if -(2**53) < number < 2**53 else None
+
+
+def _other_ending(job: Job, details: dict[str, Any], commands: list[str]) -> bool:
+    """A process that died of a signal ends twice: with -1, then with the signal's number."""
+    if job.return_code != -1:
+        return False
+    codes = [_integer(details[RETURN_CODES + c]) for c in commands if RETURN_CODES + c in details]
+    return bool(codes) and codes[-1] != -1
+
+
+def _nearest_in_age(going: list[Job], details: dict[str, Any], now: int) -> Job:
+    started, finished = (
+        parse_time(str(details.get("time_started"))),
+        parse_time(str(details.get("time_finished"))),
+    )
+    if started is None or finished is None:
+        return going[0]
+    duration = finished[0] - started[0]
+    return min(going, key=lambda job: abs((now - job.time) - duration))
