@@ -1,34 +1,325 @@
-"""The event server: sockets in, requests answered, events out. (Skeleton: the interface others build on.)"""
+"""The event server: its life from start to stop, and everything it is put together from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import asyncio
+import contextlib
+import functools
+import ipaddress
+import logging
+import secrets
+import socket as sockets_of_the_system
+import time as clocks
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from websockets.asyncio.server import Server as WebSocketServer
+from websockets.asyncio.server import serve as serve_websockets
+
+from sysadm_nb import wire
+from sysadm_nb.errors import InputError, PortRefused
+from sysadm_nb.server import tls as certificates
+from sysadm_nb.server.calls import Parts
+from sysadm_nb.server.dispatcher import Dispatcher, default_environment
+from sysadm_nb.server.hub import Batch, Hub
+from sysadm_nb.server.keys import Keys
+from sysadm_nb.server.limits import Limits
+from sysadm_nb.server.login import Failures, Tokens
+from sysadm_nb.server.logs import Logs
+from sysadm_nb.server.session import Services, Session
+from sysadm_nb.server.sockets import Door, Socket, SocketCarrier, converse
+from sysadm_nb.server.source import Source
+from sysadm_nb.server.users import Users
+
+log = logging.getLogger(__name__)
+
+PORT: Final = 12150
+"""Where SysAdm servers listen."""
+
+Tls = bool | None | str | Path | tuple[str | Path, str | Path]
 
 
-class Session:
-    """One client of the server, whatever carries its frames (a WebSocket, or a bridge that relays them)."""
+def now() -> int:
+    """Microseconds since the epoch, UTC."""
+    return clocks.time_ns() // 1000
 
-    base64: bool
-    """True from the second step of a relayed ``auth_ssl`` on: the carrier must base64 the bodies both ways."""
 
-    async def receive(self, text: str) -> None:
-        """Take one request frame; replies and events go out through the carrier's ``send``."""
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address to listen on reaches only this machine."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
-    def end(self) -> None:
-        """The carrier is gone: forget the client, its subscriptions and its requests under way."""
+
+def state_folder() -> Path:
+    """Where a server keeps its certificate and keys, unless told otherwise."""
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("sysadm_nb")) / "server"
 
 
 class EventServer:
-    """Asyncio event server; `serve` and `Server` wrap it for notebooks."""
+    """An event server on the running asyncio loop; `sysadm_nb.serve` is its face for notebooks.
 
-    url: str
+    Parameters
+    ----------
+    host : str
+        Address to listen on.
+    port : int
+        0 takes a free one.
+    tls : bool, path, pair of paths or None
+        False: none, allowed on loopback only. True: with the server's own certificate, made at its first
+        start. A PEM file, or a certificate and its key. None: as the address asks for.
+    users : mapping, path or None
+        ``{"admin": "secret", "eve": ("other", "operator")}``, or a file written by ``sysadm-nb user add``.
+        None, on loopback only: a user ``admin`` with a password made up here.
+    sources : iterable of Source
+        See `sysadm_nb.server.source.resolve`.
+    allow_run : bool
+        Whether ``wheel`` users may run commands on this machine.
+    limits : Limits
+    folder : path or None
+        Where the certificate and registered keys are kept; None: `state_folder` for the certificate, and
+        keys in memory.
+    environment : mapping
+        Added to the processes' environment.
+    cwd : str
+        Working directory of the processes.
+    origins : iterable of str
+        Origins of web pages that may connect.
 
-    async def start(self) -> None: ...
+    Raises
+    ------
+    InputError
+        If the arguments do not fit each other, for example an address beyond loopback without TLS.
+    """
 
-    async def stop(self) -> None: ...
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        tls: Tls = None,
+        users: Mapping[str, str | tuple[str, str]] | str | Path | None = None,
+        sources: Iterable[Source] = (),
+        allow_run: bool = False,
+        limits: Limits | None = None,
+        folder: str | Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        cwd: str = "/",
+        origins: Iterable[str] = (),
+    ) -> None:
+        self.host, self.port = host, port
+        self.loopback = is_loopback(host)
+        self.limits = limits or Limits()
+        self._sources = list(sources)
+        self._allow_run = allow_run
+        self._folder = Path(folder) if folder is not None else None
+        self._environment, self._cwd = dict(environment or {}), cwd
+        self._origins = tuple(origins)
+        self._tls = self._decide_tls(tls)
+        self.credentials: tuple[str, str] | None = None
+        """A user and the password, where they are known here: for whoever holds the server in hand."""
+        self._users = self._decide_users(users)
+        self.fingerprint: str | None = None
+        """SHA-256 of the certificate; None without TLS."""
+        self._clock: Callable[[], int] = now
+        self._started: list[Source] = []
+        self._sessions: set[Session] = set()
+        self._carriers: dict[Session, Any] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener: WebSocketServer | None = None
+        self._services: Services | None = None
 
-    def publish(self, name: str, args: Mapping[str, Any], time: int | None = None) -> None: ...
+    def __repr__(self) -> str:
+        return f"<EventServer {self.url if self._listener else 'not running'}>"
+
+    # --- decisions on the arguments -------------------------------------------------------------------------
+
+    def _decide_tls(self, tls: Tls) -> Tls:
+        if tls is None:
+            tls = not self.loopback
+        if tls is False and not self.loopback:
+            raise InputError(
+                f"TLS is needed to listen on {self.host}: beyond this machine passwords would be read on the way. "
+                "Leave tls out for a certificate made here, or pass your own as (certificate, key)."
+            )
+        return tls
+
+    def _decide_users(self, users: Mapping[str, str | tuple[str, str]] | str | Path | None) -> Users:
+        if users is None:
+            if not self.loopback:
+                raise InputError(
+                    f"users are needed to listen on {self.host}: pass a dict or a file made with `sysadm-nb user add`"
+                )
+            users = {"admin": secrets.token_urlsafe(18)}
+        checked = Users(users)
+        if not len(checked):
+            raise InputError("nobody could log in: there are no users")
+        if isinstance(users, Mapping):
+            best = sorted(
+                users, key=lambda name: isinstance(users[name], tuple) and users[name][1] != "wheel"
+            )
+            value = users[best[0]]
+            self.credentials = (best[0], value[0] if isinstance(value, tuple) else value)
+        return checked
+
+    # --- life -----------------------------------------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        """Where to connect to: ``ws://127.0.0.1:41234``."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'wss' if self._tls else 'ws'}://{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Start the sources, then listen.
+
+        Raises
+        ------
+        PortRefused
+            If the port cannot be listened on.
+        InputError
+            If the certificate cannot be used.
+        """
+        loop = asyncio.get_running_loop()
+        self._logs = Logs(self._time)
+        self._hub = Hub(loop)
+        self._dispatcher = Dispatcher(
+            lambda args: self.publish("dispatcher", args), self._time, default_environment(), cwd=self._cwd
+        )
+        keys = Keys(self._folder / "keys.json" if self._folder else None, now)
+        parts = Parts(self._dispatcher, self._logs, keys, self._allow_run)
+        self._services = Services(
+            users=self._users,
+            tokens=Tokens(self.limits.token_life, loop.time),
+            failures=Failures(self.limits, loop.time),
+            hub=self._hub,
+            parts=parts,
+            limits=self.limits,
+            hostname=sockets_of_the_system.gethostname(),
+            clock=loop.time,
+        )
+        try:
+            await self._start_sources(parts)
+            await self._listen()
+        except BaseException:
+            await self.stop()
+            raise
+        self._track(loop.create_task(self._sweep()))
+
+    async def _start_sources(self, parts: Parts) -> None:
+        assert self._services is not None
+        environment = dict(self._dispatcher.environment)
+        for source in self._sources:
+            self._started.append(source)  # before its start: what it began must be stopped if it fails
+            await source.start(self.publish)
+            environment |= getattr(source, "environment", {})
+            parts.sources = dict(getattr(source, "calls", {})) | parts.sources
+            self._services.hostname = getattr(source, "hostname", self._services.hostname)
+            self._clock = getattr(source, "clock", self._clock)
+        self._dispatcher.environment = environment | self._environment
+
+    async def _listen(self) -> None:
+        context = None
+        if self._tls:
+            certificate, key = await self._certificate()
+            context = certificates.context(certificate, key)
+            self.fingerprint = certificates.fingerprint(certificate)
+        door = Door(self.limits, loopback=self.loopback, origins=self._origins)
+
+        class OurSocket(Socket):  # websockets makes the connections: what they share goes in by the class
+            track = staticmethod(self._track)
+            buffer_bytes = self.limits.buffer_bytes
+
+        OurSocket.door = door
+        try:
+            self._listener = await serve_websockets(
+                self._handle,  # type: ignore[arg-type]
+                self.host,
+                self.port,
+                ssl=context,
+                create_connection=OurSocket,
+                process_request=door.check,  # type: ignore[arg-type]
+                server_header=None,
+                compression=None,
+                max_size=self.limits.frame_bytes,
+                open_timeout=self.limits.open_timeout,
+                close_timeout=self.limits.close_timeout,
+                ping_interval=60,
+                ping_timeout=120,  # a busy notebook may be slow to answer
+                logger=_quiet_logger(),
+            )
+        except OSError as error:
+            raise PortRefused(
+                f"cannot listen on {self.host} port {self.port}: {error.strerror or error}. "
+                "Another server may have it: choose another port, or 0 for a free one."
+            ) from error
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def _certificate(self) -> tuple[Path, Path | None]:
+        if isinstance(self._tls, str | Path):
+            return Path(self._tls), None
+        if isinstance(self._tls, tuple):
+            return Path(self._tls[0]), Path(self._tls[1])
+        # Making a key takes a second or two, in which the loop has others to serve.
+        return await asyncio.to_thread(certificates.own_certificate, self._folder or state_folder())
+
+    async def stop(self) -> None:
+        """Stop listening, close every connection, kill every job, stop every source."""
+        listener, self._listener = self._listener, None
+        started, self._started = self._started, []
+        for source in reversed(started):
+            try:
+                await source.stop()
+            except Exception:
+                log.exception("source %s did not stop cleanly", source.name)
+        if self._services is None:
+            return
+        await self._dispatcher.stop()
+        self._hub.flush()
+        if listener is not None:
+            listener.close(code=1001, reason="Server stopped")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(listener.wait_closed(), self.limits.close_timeout + 1)
+        for session in list(self._sessions):
+            session.end()
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _time(self) -> int:
+        return self._clock()
+
+    def _track(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- clients --------------------------------------------------------------------------------------------
+
+    async def _handle(self, socket: Socket) -> None:
+        session = self._open(SocketCarrier(socket), socket.address)
+        try:
+            await converse(socket, session, self.limits)
+        finally:
+            self._forget(session)
+
+    def _open(self, carrier: Any, address: str, *, relayed: bool = False) -> Session:
+        assert self._services is not None, "the server is not running"
+        session = Session(self._services, carrier, address, relayed=relayed)
+        self._sessions.add(session)
+        self._carriers[session] = carrier
+        self._logs.note(f"New Connection: {address}")
+        return session
+
+    def _forget(self, session: Session) -> None:
+        self._sessions.discard(session)
+        self._carriers.pop(session, None)
 
     def attach(
         self,
@@ -41,10 +332,75 @@ class EventServer:
         """A client that does not come over a socket of ours: a peer behind a bridge (``relayed=True``).
 
         ``send(text)`` and ``close(code, reason)`` are called on the loop and must not block. The carrier adds
-        the peer's first line itself and, while ``session.base64``, encodes the body.
+        the peer's first line itself and, while ``session.base64``, encodes the body. Call ``session.end()``
+        when the client is gone.
         """
-        raise NotImplementedError
+        session = self._open(_Attached(send, close), address, relayed=relayed)
+        end = session.end
+        session.end = functools.partial(self._end_attached, session, end)  # type: ignore[method-assign]
+        return session
+
+    def _end_attached(self, session: Session, end: Callable[[], None]) -> None:
+        end()
+        self._forget(session)
+
+    async def _sweep(self) -> None:
+        """Close who did not log in, and who says nothing any more: one timer for all."""
+        limits = self.limits
+        pause = min(5.0, max(0.05, min(limits.login_timeout, limits.idle_timeout) / 4))
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(pause)
+            time = loop.time()
+            for session in list(self._sessions):
+                late = not session.known and time - session.since >= limits.login_timeout
+                if late or time - session.heard >= limits.idle_timeout:
+                    self._carriers[session].close(1000, "")
+
+    # --- events ---------------------------------------------------------------------------------------------
+
+    def publish(self, name: str, args: Mapping[str, Any], time: int | None = None) -> None:
+        """Send an event to its subscribers; call it on the loop.
+
+        Parameters
+        ----------
+        name : str
+            ``dispatcher``, ``life-preserver``, ``system-state`` (underscores are taken too), or another word,
+            which goes to every client that has logged in.
+        args : mapping
+            The event: anything that is JSON.
+        time : int, optional
+            When it happened, in microseconds since the epoch, UTC; by default now.
+        """
+        name = name.replace("_", "-") if name.replace("_", "-") in wire.CLASSES else name
+        time = self._clock() if time is None else time
+        self._logs.add_event(name, args, time)
+        self._hub.publish(name, wire.encode_event(name, args, time))
 
     def key_checksums(self) -> list[str]:
         """base64(MD5(public key)) of every registered key: what a bridge asks for (``list_ssl_checksums``)."""
-        return []
+        assert self._services is not None, "the server is not running"
+        return self._services.parts.keys.checksums()
+
+    @property
+    def clients(self) -> int:
+        """How many are connected."""
+        return len(self._sessions)
+
+
+class _Attached:
+    """The hub's view of a client that others carry."""
+
+    def __init__(self, send: Callable[[str], None], close: Callable[[int, str], None]) -> None:
+        self.send, self.close = send, close
+
+    def send_batch(self, batch: Batch) -> None:
+        for text in batch.texts:
+            self.send(text)
+
+
+def _quiet_logger() -> logging.Logger:
+    """Failed handshakes are everyday life on an open port: they are told at level DEBUG only."""
+    logger = logging.getLogger(f"{__name__}.websockets")
+    logger.setLevel(logging.CRITICAL)
+    return logger

@@ -1,0 +1,173 @@
+"""The door: WebSockets in, one session each, and frames written straight to their transports."""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import ipaddress
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.protocol import State
+
+from sysadm_nb.server.hub import Batch, frame
+from sysadm_nb.server.limits import Limits, Rate
+from sysadm_nb.server.session import Session
+
+log = logging.getLogger(__name__)
+
+ORIGINS: Final = ("sysadm-client",)
+"""Origins let in besides none at all: that of the original client. A web page always names another."""
+
+_LOOPBACK_HOSTS: Final = ("localhost", "127.0.0.1", "[::1]")
+
+TOO_SLOW: Final = 1008
+"""Close code (policy violation) for a client that is too far behind."""
+
+
+def address_of(peer: Any) -> str:
+    """What limits count by: the IPv4 address, or the /64 network of an IPv6 one (one host owns it all)."""
+    text = str(peer[0]) if isinstance(peer, tuple) and peer else "unknown"
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return text
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        if not address.is_loopback:
+            return str(ipaddress.ip_network((int(address), 64), strict=False))
+    return str(address)
+
+
+class Door:
+    """Counts who is inside, and turns away who must not come in."""
+
+    def __init__(self, limits: Limits, *, loopback: bool, origins: Iterable[str] = ()) -> None:
+        self._limits, self._loopback = limits, loopback
+        self._origins = {*ORIGINS, *origins}
+        self._inside: Counter[str] = Counter()
+        self._total = 0
+
+    def enter(self, address: str) -> bool:
+        """Count a connection; False if there are too many."""
+        self._inside[address] += 1
+        self._total += 1
+        return (
+            self._total <= self._limits.connections
+            and self._inside[address] <= self._limits.connections_per_address
+        )
+
+    def leave(self, address: str) -> None:
+        self._total -= 1
+        self._inside[address] -= 1
+        if not self._inside[address]:
+            del self._inside[address]
+
+    def check(self, connection: Socket, request: Request) -> Response | None:
+        """Look at the HTTP request: None lets it in."""
+        origins = request.headers.get_all("Origin")
+        if any(origin not in self._origins for origin in origins):
+            log.warning("refused %s: a web page of %.100r", connection.address, origins[0])
+            return connection.respond(
+                http.HTTPStatus.FORBIDDEN, "Web pages may not connect to this server.\n"
+            )
+        host = request.headers.get_all("Host")
+        # A page that had its own name resolve to 127.0.0.1 would say that name here.
+        if self._loopback and (len(host) != 1 or _host_name(host[0]) not in _LOOPBACK_HOSTS):
+            log.warning("refused %s: it asked for host %.100r", connection.address, host)
+            return connection.respond(
+                http.HTTPStatus.MISDIRECTED_REQUEST, "This server answers to localhost only.\n"
+            )
+        return None
+
+
+def _host_name(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdigit() else host).lower()
+
+
+class Socket(ServerConnection):
+    """A WebSocket that is counted from its first byte on, and that writes ready-made frames."""
+
+    door: Door
+    buffer_bytes: int
+    track: Callable[[asyncio.Task[None]], None]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.address = address_of(transport.get_extra_info("peername"))
+        self.closing = False
+        if not self.door.enter(self.address):
+            # No answer: a flood is to cost as little as can be.
+            log.warning("too many connections: turned %s away", self.address)
+            assert isinstance(transport, asyncio.Transport)
+            transport.abort()
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.door.leave(self.address)
+        super().connection_lost(exc)
+
+    def _write(self, data: bytes) -> None:
+        if self.closing or self.protocol.state is not State.OPEN:
+            return
+        behind = self.transport.get_write_buffer_size()
+        if behind > self.buffer_bytes:
+            log.warning("closed %s: too slow, %d bytes were waiting", self.address, behind)
+            self.shut(TOO_SLOW, f"Too slow: more than {self.buffer_bytes} bytes were waiting for you")
+        else:
+            self.transport.write(data)
+
+    # The Carrier face; `send` and `close` of the base class are coroutines that wait for the client.
+
+    def send_text(self, text: str) -> None:
+        self._write(frame(text))
+
+    def send_batch(self, batch: Batch) -> None:
+        self._write(batch.framed)
+
+    def shut(self, code: int, reason: str) -> None:
+        """Close after what was written so far, within the close time-out; never waits."""
+        if not self.closing:
+            self.closing = True
+            self.track(asyncio.get_running_loop().create_task(self._shut(code, reason)))
+
+    async def _shut(self, code: int, reason: str) -> None:
+        deadline = asyncio.get_running_loop().call_later(self.close_timeout or 10, self.transport.abort)
+        try:
+            await self.close(code, reason)
+        finally:
+            deadline.cancel()
+
+
+class SocketCarrier:
+    """The hub's and the session's view of a `Socket`."""
+
+    __slots__ = ("close", "send", "send_batch")
+
+    def __init__(self, socket: Socket) -> None:
+        self.send = socket.send_text
+        self.send_batch = socket.send_batch
+        self.close = socket.shut
+
+
+async def converse(socket: Socket, session: Session, limits: Limits) -> None:
+    """Feed a session with what its socket receives, until either ends."""
+    loop = asyncio.get_running_loop()
+    rate = Rate(limits.requests_per_second, limits.request_burst, loop.time)
+    try:
+        while not socket.closing:
+            # decode=False: real servers take binary messages as text, and so bytes that are no UTF-8
+            message = await socket.recv(decode=False)
+            await session.receive(message)
+            if pause := rate.take():
+                await asyncio.sleep(pause)
+    except ConnectionClosed:
+        pass
+    finally:
+        session.end()
