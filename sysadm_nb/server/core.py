@@ -145,7 +145,8 @@ class EventServer:
             tls = not self.loopback
         if tls is False and not self.loopback:
             raise InputError(
-                f"TLS is needed to listen on {self.host}: beyond this machine passwords would be read on the way. "
+                f"TLS is needed to listen on {self.host}: "
+                "beyond this machine passwords would be read on the way. "
                 "Leave tls out for a certificate made here, or pass your own as (certificate, key)."
             )
         return tls
@@ -154,7 +155,8 @@ class EventServer:
         if users is None:
             if not self.loopback:
                 raise InputError(
-                    f"users are needed to listen on {self.host}: pass a dict or a file made with `sysadm-nb user add`"
+                    f"users are needed to listen on {self.host}: "
+                    "pass a dict, or a file made with `sysadm-nb user add`"
                 )
             users = {"admin": secrets.token_urlsafe(18)}
         checked = Users(users)
@@ -378,7 +380,7 @@ class EventServer:
         self._hub.publish(name, wire.encode_event(name, args, time))
 
     def key_checksums(self) -> list[str]:
-        """base64(MD5(public key)) of every registered key: what a bridge asks for (``list_ssl_checksums``)."""
+        """base64(MD5(key)) of every registered key: what a bridge asks for (``list_ssl_checksums``)."""
         assert self._services is not None, "the server is not running"
         return self._services.parts.keys.checksums()
 

@@ -157,7 +157,7 @@ class Dispatcher:
             announcer.cancel()
 
     def _end(self, job: Job, task: asyncio.Task[None]) -> None:
-        # A callback, not the task's last lines: a task cancelled before its first step runs none of its lines.
+        # A callback, not the task's last lines: one that is cancelled before its first step runs none.
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("job %r failed inside the dispatcher", job.process_id, exc_info=error)
         self._processes.pop(id(job), None)

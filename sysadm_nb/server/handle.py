@@ -22,13 +22,13 @@ _running: weakref.WeakSet[Server] = weakref.WeakSet()
 
 
 class Server:
-    """A running event server; get one from `serve`. It stops with ``stop()``, or when nobody holds it any more.
+    """A running event server; get one from `serve`. It stops with ``stop()``, or when nobody holds it.
 
     Examples
     --------
     >>> from sysadm_nb.server import serve
     >>> with serve(sources=[]) as server:
-    ...     server.publish("life-preserver", {"class": "snapshot", "message": "hello", "priority": "0 - Information"})
+    ...     server.publish("ups", {"battery": "97%"})
     """
 
     def __init__(self, server: EventServer) -> None:
@@ -56,7 +56,7 @@ class Server:
 
     @property
     def credentials(self) -> tuple[str, str] | None:
-        """A user name and the password, where this process knows them: `sysadm_nb.connect(server)` uses them."""
+        """A user and the password, where this process knows them, for `sysadm_nb.connect(server)`."""
         return self._server.credentials
 
     @property
@@ -175,8 +175,8 @@ def serve(
         ``{"admin": "secret", "eve": ("other", "operator")}``, or a file written by ``sysadm-nb user add``. On
         loopback it may be left out: then a password is made up, and ``sysadm_nb.connect(server)`` knows it.
     sources : str, Source or list of them
-        What to report: ``"local"`` (this machine's pools, snapshots and replications), ``"demo"`` (a simulated
-        one), or objects of your own, see `sysadm_nb.server.source`.
+        What to report: ``"local"`` (this machine's pools, snapshots and replications), ``"demo"`` (a
+        simulated machine), or objects of your own, see `sysadm_nb.server.source`.
     allow_run : bool
         Whether ``wheel`` users may run commands here, with the rights of this process.
     limits : Limits, optional

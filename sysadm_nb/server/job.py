@@ -129,11 +129,10 @@ _SYSTEMS: Final = (
 
 
 def _class_fields(job: Job, delta: str) -> dict[str, Any]:
-    for prefix, system, log_field in _SYSTEMS:
-        if job.process_id.startswith(prefix):
-            break
-    else:
+    found = [rest for prefix, *rest in _SYSTEMS if job.process_id.startswith(prefix)]
+    if not found:
         return {}
+    system, log_field = found[0]
     fields: dict[str, Any] = {"event_system": system}
     ran = [step for step in job.steps if step.code is not None]
     log = ran[-1].log.text() if job.finished is not None and ran else delta

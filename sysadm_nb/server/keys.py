@@ -35,14 +35,14 @@ class Keys:
                 self._users = json.loads(self._path.read_text())["keys"]
             except (ValueError, KeyError, TypeError):
                 raise InputError(
-                    f"{self._path} is no key file of this server: repair it, or move it away to start with none"
+                    f"{self._path} is no key file of this server: repair it, or move it away"
                 ) from None
 
     def listed(self) -> dict[str, dict[str, str]]:
         """``{user: {key: description}}``, the reply to ``list_ssl_certs``."""
         return {
             user: {
-                key: f"Nickname: {about['nickname']}\nEmail: {about['email']}\nDate Registered: {about['date']}"
+                key: "Nickname: {nickname}\nEmail: {email}\nDate Registered: {date}".format(**about)
                 for key, about in keys.items()
             }
             for user, keys in self._users.items()

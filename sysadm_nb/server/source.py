@@ -14,7 +14,7 @@ small object with two coroutines; everything else is optional. Ten lines are eno
 
         async def beat(self, publish):
             while True:
-                publish("life-preserver", {"class": "snapshot", "message": "alive", "priority": "0 - Information"}, None)
+                publish("heartbeat", {"message": "alive", "priority": "0 - Information"}, None)
                 await asyncio.sleep(60)
 
         async def stop(self):

@@ -16,7 +16,7 @@ from typing import Final
 from sysadm_nb.errors import InputError
 from sysadm_nb.server.users import write_private
 
-# The original client takes RSA from 2048 bits on, self-signed, with valid dates; the names do not matter to it.
+# The original client takes RSA from 2048 bits on, self-signed, with valid dates; names don't matter to it.
 _BITS: Final = 3072
 _YEARS: Final = 10
 

@@ -75,7 +75,8 @@ class Users:
             self._path = Path(users)
             if not self._path.exists():
                 raise InputError(
-                    f"there is no user file {self._path}: make one with `sysadm-nb user add NAME --file {self._path}`"
+                    f"there is no user file {self._path}: "
+                    f"make one with `sysadm-nb user add NAME --file {self._path}`"
                 )
             self._read()
         self._nobody = _entry("nobody", "operator", self._cost())
@@ -195,7 +196,7 @@ def _write(path: Path, entries: Mapping[str, _Entry]) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file in one step, mode 600: a reader sees the old or the new one, and only the owner reads."""
+    """Replace a file in one step, mode 600: readers see the old or the new one, strangers neither."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
