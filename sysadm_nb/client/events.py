@@ -53,8 +53,8 @@ class ResendMarker:
 
     def __init__(self) -> None:
         # class -> the event seen before it, where live ones may come in between
-        self._expected: dict[str, bytes | None] = {}
-        self._seen: dict[str, bytes] = {}
+        self._expected: dict[str, str | None] = {}
+        self._seen: dict[str, str] = {}
         self._maybe: set[str] = set()
 
     def requested(self, classes: Iterable[str]) -> None:
@@ -81,11 +81,11 @@ class ResendMarker:
         """``last`` or ``live`` for an event that came while `watching`."""
         name = event.name
         before = self._expected.get(name)
-        resent = name in self._expected and (before is None or before == event.raw)
+        resent = name in self._expected and (before is None or before == event.text)
         if resent:
             del self._expected[name]
         elif before is not None:
-            self._expected[name] = event.raw
+            self._expected[name] = event.text
         if self._maybe:
-            self._seen[name] = event.raw
+            self._seen[name] = event.text
         return "last" if resent else "live"

@@ -1,0 +1,260 @@
+"""What a gap hid, from the server's own logs.
+
+``rpc/logs`` gives the events of a time range under the second in which they were logged, in the server's
+local time with no zone. Entries of one second overwrite each other on real servers, so what comes back can
+lack some; what came live already must not be counted again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from statistics import median
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from sysadm_nb import wire
+from sysadm_nb.client.connection import Connection, now_us
+from sysadm_nb.errors import InputError, RequestRefused, RequestTimeout
+from sysadm_nb.tables import Tables
+
+LOGS = {
+    "events-dispatcher": "dispatcher",
+    "events-lifepreserver": "life-preserver",
+    "events-state": "system-state",
+}
+SECOND = 1_000_000
+QUARTER = 15 * 60 * SECOND
+MARGIN = 10 * SECOND  # logs are read from before the gap: events are not logged quite when they are sent
+NEAR = 2 * SECOND
+
+
+class Entry(NamedTuple):
+    """An entry of a log: event class, local time (µs), whether that is cut to the second, arguments."""
+
+    event: str
+    local: int
+    coarse: bool
+    args: Any
+
+
+def read_entries(reply: Any) -> list[Entry]:
+    """Take the reply of ``read_logs`` apart, in order of time.
+
+    Examples
+    --------
+    >>> read_entries({"events-state": {"": {}, "2026-11-23T07:24:39": {"hostname": "nas"}}})[0].args
+    {'hostname': 'nas'}
+    """
+    entries = []
+    for log, event in LOGS.items():
+        listed = reply.get(log) if isinstance(reply, dict) else None
+        for text, args in listed.items() if isinstance(listed, dict) else ():
+            parsed = wire.parse_time(text)
+            if parsed is not None and isinstance(args, dict):
+                entries.append(Entry(event, parsed[0], "." not in text, args))
+    return sorted(entries, key=lambda entry: entry.local)
+
+
+class Known:
+    """The events of a server that are in the table already, by class and arguments."""
+
+    def __init__(self) -> None:
+        self._times: dict[tuple[str, str], list[int]] = defaultdict(list)
+
+    async def fill(self, events: pd.DataFrame, server: str, start: int) -> None:
+        """Read those from a time on."""
+        rows = events[
+            (events["time"] >= pd.Timestamp(start, unit="us", tz="UTC"))
+            & (events["server"] == server)
+            & events["origin"].isin(["live", "backfill", "file"])
+            & events["args"].notna()
+        ]
+        times = rows["time"].to_numpy("datetime64[us]").astype("int64").tolist()
+        triples = zip(times, rows["event"].astype(str), rows["args"], strict=True)
+        for number, (time, event, text) in enumerate(triples):
+            self._times[event, canonical(text)].append(time)
+            if number % 1000 == 999:
+                await asyncio.sleep(0)  # live events go on
+
+    def times(self, entry: Entry) -> list[int]:
+        return self._times.get((entry.event, wire.dump_json(entry.args)), [])
+
+    def take(self, entry: Entry, time: int) -> bool:
+        """Whether the entry is one of these; then it is taken, so that a second like it is not."""
+        times = self.times(entry)
+        latest = time + NEAR + (SECOND if entry.coarse else 0)
+        near = [known for known in times if time - NEAR <= known <= latest]
+        if not near:
+            return False
+        times.remove(min(near, key=lambda known: abs(known - time)))
+        return True
+
+
+def canonical(text: str) -> str:
+    """Arguments as text that is equal when they are."""
+    try:
+        return wire.dump_json(wire.parse_json(text))
+    except wire.NotJson:
+        return text
+
+
+def offset_by_events(entries: Iterable[Entry], known: Known) -> int | None:
+    """How far the server's local time is ahead (µs), from events that we have live and that are unique."""
+    entries = list(entries)
+    often = Counter((entry.event, wire.dump_json(entry.args)) for entry in entries)
+    found = []
+    for entry in entries:
+        times = known.times(entry)
+        if len(times) == 1 and often[entry.event, wire.dump_json(entry.args)] == 1:
+            found.append(entry.local + (SECOND // 2 if entry.coarse else 0) - times[0])
+    if not found:
+        return None
+    ahead = round(median(found))
+    quarter = round(ahead / QUARTER) * QUARTER
+    return quarter if abs(ahead - quarter) <= 5 * SECOND else ahead  # else its clock is wrong as well
+
+
+def offset_by_range(entries: list[Entry], start: int, end: int) -> int | None:
+    """The zone, where all entries must be from a known range and only one quarter of an hour fits.
+
+    The range that is asked for is absolute, and the entries are in local time.
+    """
+    if not entries:
+        return None
+    least, most = entries[-1].local - end, entries[0].local - start
+    first = -(-(least - 5 * SECOND) // QUARTER)
+    last = (most + 5 * SECOND) // QUARTER
+    return first * QUARTER if first == last else None
+
+
+async def offset_by_visit(connection: Connection, connected: int) -> int | None:
+    """The zone, from the server's log of hosts: it notes our own connecting."""
+    try:
+        reply = await read_logs(connection, ["hostinfo"], connected - MARGIN)
+    except (RequestRefused, RequestTimeout):
+        return None
+    lines = reply.get("hostinfo") if isinstance(reply, dict) else None
+    moments = [
+        parsed[0]
+        for text, line in (lines.items() if isinstance(lines, dict) else ())
+        if isinstance(line, str) and line.startswith("New Connection") and (parsed := wire.parse_time(text))
+    ]
+    return round((max(moments) - connected) / QUARTER) * QUARTER if moments else None
+
+
+async def read_logs(connection: Connection, logs: list[str], start: int) -> Any:
+    """Ask for logs from an absolute time on; numbers are ignored by real servers, so it goes as text."""
+    return await connection.request(
+        "rpc",
+        "logs",
+        {
+            "action": "read_logs",
+            "logs": logs,
+            "time_format": "time_t_seconds",
+            "start_time": str(start // SECOND),
+        },
+    )
+
+
+async def backfill(
+    connection: Connection,
+    tables: Tables,
+    *,
+    start: int,
+    end: int,
+    connected: int,
+    insert: Callable[[str], object],
+) -> str:
+    """Fetch what happened in a gap and insert what is not there yet.
+
+    Parameters
+    ----------
+    connection : Connection
+    tables : Tables
+        What is there already.
+    start, end : int
+        The gap, in microseconds, by the clock that stamps the events.
+    connected : int
+        When this connection was made (µs).
+    insert : callable
+        Called with a frame for each event that was missing; its time is in the frame.
+
+    Returns
+    -------
+    str
+        What came of it, in a sentence.
+
+    Raises
+    ------
+    RequestRefused, RequestTimeout, ConnectionLost
+    """
+    entries: list[Entry] = []
+    for log in LOGS:  # one by one, because each reply is one frame and frames are bounded
+        entries += read_entries(await read_logs(connection, [log], start - MARGIN))
+    entries.sort(key=lambda entry: entry.local)
+    if not entries:
+        return "the server's logs have nothing for this time"
+    known = Known()
+    await known.fill(tables.events, connection.name, start - MARGIN - NEAR)
+    sure = True
+    offset = offset_by_events(entries, known)
+    if offset is None:
+        offset = tables.offset(connection.name)
+    if offset is None:
+        offset = await offset_by_visit(connection, connected)
+    if offset is None:
+        offset = offset_by_range(entries, start - MARGIN, now_us())
+    if offset is None:
+        offset, sure = 0, False
+    added = doubles = 0
+    for number, entry in enumerate(entries):
+        time = entry.local - offset
+        reach = time + (SECOND if entry.coarse else 0)
+        if known.take(entry, time):
+            doubles += start <= time <= end
+        elif reach >= start and time <= end:
+            # An entry stands under its full second, which can lie just before the gap: it does not.
+            time = min(max(time, start), end)
+            insert(wire.encode_event(entry.event, entry.args, time))
+            added += 1
+        if number % 200 == 199:
+            await asyncio.sleep(0)
+    zone = "" if sure else "; its zone is not known, taken as UTC"
+    return (
+        f"{added} events from the server's logs, {doubles} were there already{zone}; "
+        "what the logs keep no trace of (they may hold one event of a second) is lost"
+    )
+
+
+def parse_since(since: Any, now: int) -> int | None:
+    """When to begin, in microseconds: from a span (``"24h"``, a timedelta) or a moment (ISO text, datetime).
+
+    Examples
+    --------
+    >>> parse_since("1h", 7_200_000_000)
+    3600000000
+    """
+    if since is None:
+        return None
+    try:
+        if isinstance(since, str) and not since[:4].isdigit():
+            since = pd.Timedelta(since)
+        elif isinstance(since, str):
+            try:
+                since = pd.Timestamp(since)
+            except ValueError:
+                since = pd.Timedelta(since)
+        if hasattr(since, "total_seconds"):
+            moment = now - round(float(since.total_seconds()) * SECOND)
+        else:
+            moment = wire.to_microseconds(since)
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        raise InputError(
+            f'since={since!r}: use a span such as "24h" or "7 days", or a moment such as "2026-11-23T07:00Z".'
+        ) from None
+    if moment > now:
+        raise InputError(f"since={since!r} lies in the future: only what has happened can be fetched.")
+    return moment
