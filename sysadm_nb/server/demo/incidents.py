@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sysadm_nb.server.demo import plan
-from sysadm_nb.server.demo.storage import DAY, HOUR, MINUTE, SECOND, Burst, Disk, GiB, Pool, Scan, TiB, Vdev
+from sysadm_nb.server.demo.storage import DAY, HOUR, MINUTE, SECOND, Burst, Disk, GiB, Pool, Scan, Vdev
 
 if TYPE_CHECKING:
     from random import Random
@@ -68,7 +68,7 @@ class Growing:
         like = pool.vdevs[0]
         kind = like.name.partition("-")[0]
         disks = [Disk(f"da{number}") for number in free_disks(self.machine, len(like.disks))]
-        size = 3_625 * TiB // 1000 if pool.name == "media" else like.size
+        size = 3712 * GiB if pool.name == "media" else like.size
         pool.vdevs.append(Vdev(f"{kind}-{len(pool.vdevs)}", disks, size))
         pool.frag *= 0.7
         self.ordered.discard(pool.name)

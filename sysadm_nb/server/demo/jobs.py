@@ -9,9 +9,10 @@ from typing import Any, Final
 from sysadm_nb.server.demo.clock import local
 from sysadm_nb.server.demo.storage import SECOND
 
-# Times seen on a real server: the queue looks 33 ms after the request, output is read about once a second.
+# Times seen on a real server (captures of subsystem jobs): from the request to the start, and from the first
+# text that was not yet sent to the event that sends it.
 START_DELAY: Final = 33_000
-READ_EVERY: Final = 1_050_000
+READ_AFTER: Final = 1_050_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +124,13 @@ def _end(details: dict[str, Any], step: Step) -> None:
 
 
 def _reads(step: Step) -> Iterator[tuple[int, str]]:
-    """What the server reads from a running command, and when; the rest comes with the command's end."""
-    text, due = "", READ_EVERY
-    for seconds, part in step.output:
+    """What the server reads before the command ends, and when: a while after the first text not yet read."""
+    text, due = "", 0
+    for seconds, part in (*step.output, (step.seconds, "")):
         at = int(seconds * SECOND)
-        while at > due:
-            if text:
-                yield due, text
-                text = ""
-            due += READ_EVERY
+        if text and at > due:
+            yield due, text
+            text = ""
+        if not text:
+            due = at + READ_AFTER
         text += part
-    if text and due < int(step.seconds * SECOND):
-        yield due, text

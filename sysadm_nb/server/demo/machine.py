@@ -14,6 +14,7 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 from sysadm_nb import wire
+from sysadm_nb.server import zfs
 from sysadm_nb.server.demo import incidents, maintenance, plan, retention, status
 from sysadm_nb.server.demo.storage import DAY, HOUR, MINUTE, SECOND, Burst, Dataset, GiB, Pool, Scan
 from sysadm_nb.server.zpool_status import read_status
@@ -158,24 +159,16 @@ class Machine:
         args: dict[str, Any] = {"hostname": self.hostname}
         if self.hostname_changed:
             args["hostnamechanged"] = "true"
-        args["priority"] = wire.format_priority(self.priority())
+        args["priority"] = wire.format_priority(self._priority(pools))
         args["updates"] = self.updates
         args["zpools"] = pools
         return args
 
-    def priority(self) -> int:
-        """The most urgent reason the real server knows: see WIRE, system-state."""
-        reasons = [0]
-        if self.updates["status"] == "updatesavailable":
-            reasons.append(2)
-        if self.hostname_changed:
-            reasons.append(3)
-        if any(pool.capacity > 90 for pool in self.pools.values()):
-            reasons.append(6)
-        if self.updates["status"] == "rebootrequired" or any(
-            p.health != "ONLINE" for p in self.pools.values()
-        ):
-            reasons.append(9)
+    def _priority(self, pools: dict[str, dict[str, object]]) -> int:
+        """The most urgent of the reasons that the real server knows."""
+        reasons = [zfs.pool_priority(pool) for pool in pools.values()]
+        reasons.append({"updatesavailable": 2, "rebootrequired": 9}.get(self.updates["status"], 0))
+        reasons.append(3 if self.hostname_changed else 0)
         return max(reasons)
 
     def reboot(self, now: int, minutes: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 from random import Random
+from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -42,13 +43,20 @@ class Packages:
     def release(self, names: Iterable[str]) -> None:
         """A newer version of each comes out."""
         for name in names:
-            version = self.newer.get(name, self.installed[name])
-            head, _, tail = version.rpartition("_") if "_" in version else (version, "", "0")
-            self.newer[name] = f"{head}_{int(tail) + 1}"
+            self.newer[name] = _next_version(self.newer.get(name, self.installed[name]))
 
     def upgrade(self) -> None:
         self.installed |= self.newer
         self.newer = {}
+
+
+def _next_version(version: str) -> str:
+    """A port's revision goes up (``10.44_1``); after two of them there is a new release (``10.45``)."""
+    release, _, revision = version.partition("_")
+    if int(revision or 0) < 2:
+        return f"{release}_{int(revision or 0) + 1}"
+    head, dot, last = release.rpartition(".")
+    return f"{head}{dot}{int(last.rstrip(ascii_lowercase)) + 1}"
 
 
 def begin(machine: Machine, start: int) -> None:
@@ -137,7 +145,7 @@ class Maintenance:
 
     def audit(self, now: int) -> None:
         old = [f"{name}-{version}" for name, version in self._waiting()][:2]
-        text = "".join(f"{name} is vulnerable\n" for name in old) + f"{len(old)} problem(s) found.\n"
+        text = "".join(f"{name} is vulnerable:\n" for name in old) + f"{len(old)} problem(s) found.\n"
         steps = [Step("pkg audit -F", ((0.2, "Fetching vuln.xml.xz: .......... done\n"), (1.6, text)), 1.9)]
         found = {"vulnerable_pkgs": old, "impacts_pkgs": []}
         kind = Subsystem(PKG, "pkg_log", {"action": "pkg_audit"}, found)
@@ -191,7 +199,7 @@ class Maintenance:
         seconds = size / rate
         shares = range(10, 101, 10)
         output = tuple((seconds * n / 100, f"{name}\t{n}% of {size} MB\t{rate:.0f} MBps\n") for n in shares)
-        steps = [Step(f"iohyve fetchiso https://{MIRROR}/{name}", output, seconds + 0.5)]
+        steps = [Step(f"iohyve fetchiso https://{MIRROR}/{name}", output, seconds + 1.5)]
         process_id = f"sysadm_iohyve_fetch::{self.uuid()}"
         events = []
         for time, args in jobs.subsystem(process_id, steps, now, Subsystem("sysadm/iohyve")):

@@ -16,7 +16,6 @@ from sysadm_nb.server.demo.storage import (
     MiB,
     Pool,
     Snapshot,
-    TiB,
     Vdev,
 )
 
@@ -93,6 +92,10 @@ def _dataset(name: str, gib: float, mountpoint: str | None = None) -> Dataset:
     return Dataset(name, int(gib * GiB), mountpoint or f"/{name}")
 
 
+def _tib(size: float) -> int:
+    return int(size * 1024) * GiB
+
+
 def _disks(prefix: str, first: int, count: int) -> list[Disk]:
     return [Disk(f"{prefix}{number}") for number in range(first, first + count)]
 
@@ -117,7 +120,7 @@ def build_pools() -> dict[str, Pool]:
         ),
         Pool(
             "tank",
-            [Vdev("raidz2-0", _disks("da", 0, 6), 21_750 * TiB // 1000)],
+            [Vdev("raidz2-0", _disks("da", 0, 6), _tib(21.75))],
             1.5,
             640 * MiB,
             {
@@ -132,7 +135,7 @@ def build_pools() -> dict[str, Pool]:
         ),
         Pool(
             "backup",
-            [Vdev("raidz1-0", _disks("da", 6, 4), 14_500 * TiB // 1000)],
+            [Vdev("raidz1-0", _disks("da", 6, 4), _tib(14.5))],
             4 / 3,
             460 * MiB,
             {
@@ -144,7 +147,7 @@ def build_pools() -> dict[str, Pool]:
         ),
         Pool(
             "media",
-            [Vdev("mirror-0", _disks("da", 10, 2), 7_250 * TiB // 1000)],
+            [Vdev("mirror-0", _disks("da", 10, 2), _tib(7.25))],
             1.0,
             190 * MiB,
             {
@@ -168,7 +171,7 @@ def build_pools() -> dict[str, Pool]:
         ),
         Pool(
             "vault",
-            [Vdev("raidz1-0", _disks("ada", 2, 3), 5_440 * TiB // 1000)],
+            [Vdev("raidz1-0", _disks("ada", 2, 3), _tib(5.44))],
             1.5,
             120 * MiB,
             {
@@ -199,7 +202,7 @@ def past_snapshots(pools: dict[str, Pool], start: int) -> None:
                     continue
                 last = (start - schedule.offset) // schedule.every * schedule.every + schedule.offset
                 times = [last - n * schedule.every for n in range(schedule.keep)]
-                for taken in (time for time in times if time < start):
+                for taken in times:
                     held = overwritten[dataset.name] * schedule.every * thinned if taken < oldest else 0.0
                     kept.append(
                         Snapshot(

@@ -62,9 +62,7 @@ class DemoMachine:
         self, seed: int = 0, speed: float = 1.0, history: object = "30D", *, hold: bool = False
     ) -> None:
         if not 0 < speed <= FASTEST:
-            raise InputError(
-                f"speed={speed!r}: use a number above 0 and up to {FASTEST:,}, such as 1 (real time) or 3600 (an hour a second)"
-            )
+            raise InputError(f"speed={speed!r}: use a number above 0, at most {FASTEST:,}; 1 is real time")
         self.speed = speed
         self._wall = time.time_ns() // 1000
         self.machine = Machine(seed, start=self._wall - _microseconds(history))
@@ -165,8 +163,10 @@ class DemoMachine:
         assert task is not None
         self._commands.add(task)
         try:
-            await self._run(json.loads(await reader.readline()), reader, writer)
-        except (OSError, ValueError):
+            argv = json.loads(await reader.readline())
+            if argv[0] in commands.COMMANDS:
+                await self._run([str(argument) for argument in argv], reader, writer)
+        except (OSError, ValueError, LookupError, TypeError):
             pass  # the process was killed, or it is none of ours
         finally:
             writer.close()
