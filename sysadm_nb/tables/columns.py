@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from sysadm_nb.tables.schema import Kind
 from sysadm_nb.wire import LEVELS
+from sysadm_nb.wire.units import Memo
 
 NAT: Final = -(2**63)
 """A missing time, as rows carry it."""
@@ -65,6 +66,19 @@ class Numbers:
         return values
 
 
+class Displayed(Numbers):
+    """Numbers that arrive as display text, ``107G`` or ``12%``."""
+
+    __slots__ = ("memo",)
+
+    def __init__(self, memo: Memo) -> None:
+        super().__init__("float64")
+        self.memo = memo
+
+    def extend(self, values: Sequence[Any]) -> None:
+        super().extend(self.memo.of_all(values))
+
+
 class Times(Numbers):
     """Microseconds since 1970 UTC."""
 
@@ -97,10 +111,15 @@ class Categories(Numbers):
         self.known: pd.CategoricalDtype | None = None
         self.recoded = 0  # how often the codes got another meaning
 
-    def encode(self, values: Iterable[str | None]) -> list[int]:
+    def encode(self, values: Sequence[str | None]) -> list[int]:
         codes = self.codes
+        first = values[0]
+        if values.count(first) == len(values):  # one server, one origin: the rule rather than the exception
+            if first not in codes:
+                codes[first] = len(codes) - 1
+            return [codes[first]] * len(values)
         try:
-            return [codes[value] for value in values]
+            return list(map(codes.__getitem__, values))
         except KeyError:
             for value in values:
                 if value not in codes:

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sysadm_nb.tables.columns import Categories, Column, Numbers, Row, Text, frame_of, make_column
+from sysadm_nb.tables.columns import Categories, Column, Displayed, Numbers, Row, Text, frame_of, make_column
+from sysadm_nb.tables.rows import DISPLAYED
 from sysadm_nb.tables.schema import ORIGINS, SCHEMA, VOCABULARY
 
-FLUSH_EVERY: Final = 512
+FLUSH_EVERY: Final = 4096
 """Rows gathered before they go into the columns: building columns in batches is what makes it fast."""
 
 KEY: Final = "_key"
@@ -40,6 +41,8 @@ class Store:
             )
             for column, kind in SCHEMA[name].items()
         }
+        if name == "pools":
+            self.columns |= {column: Displayed(memo) for column, memo in DISPLAYED.items()}
         self.visible = tuple(self.columns)
         if keyed:
             self.columns[KEY] = Numbers("int64")

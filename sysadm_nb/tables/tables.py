@@ -11,21 +11,18 @@ from datetime import datetime
 from types import SimpleNamespace
 from typing import Any, Final
 
-import msgspec
 import pandas as pd
 
 from sysadm_nb.errors import InputError
 from sysadm_nb.tables import rows as make
 from sysadm_nb.tables.columns import NAT
 from sysadm_nb.tables.jobs import Job, Jobs, JobView
-from sysadm_nb.tables.rows import LifePreserver, Pool, SystemState
 from sysadm_nb.tables.schema import LEAD, ORIGINS, SCHEMA
 from sysadm_nb.tables.store import FLUSH_EVERY, Store
 from sysadm_nb.wire import (
     Event,
     Malformed,
     Message,
-    NotJson,
     Reply,
     decode,
     one_line,
@@ -33,6 +30,7 @@ from sysadm_nb.wire import (
     parse_priority,
     to_microseconds,
 )
+from sysadm_nb.wire.events import Pool, pools_loosely
 from sysadm_nb.wire.units import MAX_TIME, MIN_TIME
 
 NAN: Final = math.nan
@@ -40,9 +38,6 @@ Lead = tuple[int, int, int, str, str]
 
 _KEEP_UNSETTLED: Final = 2000
 _QUARTER: Final = 15 * 60 * 1_000_000
-_decode_system_state = msgspec.json.Decoder(SystemState).decode
-_decode_life_preserver = msgspec.json.Decoder(LifePreserver).decode
-_decode_any = msgspec.json.Decoder().decode
 
 
 class Tables:
@@ -94,7 +89,7 @@ class Tables:
         self._add_event = self._stores["events"].add
         self._add_pool = self._stores["pools"].add
         self._add_system = self._stores["system"].add
-        self._take: dict[str, Callable[[Event, Lead], tuple[float, str | None, str | None, str]]] = {
+        self._take: dict[str, Callable[[Event, Lead], tuple[Any, ...]]] = {
             "dispatcher": self._take_dispatcher,
             "system-state": self._take_system_state,
             "life-preserver": self._take_life_preserver,
@@ -136,32 +131,32 @@ class Tables:
         message = decode(frame)
         if received is None:
             received = clock.time_ns() // 1000
-        elif not isinstance(received, int):
-            received = to_microseconds(received)
+        elif received.__class__ is not int:
+            received = to_microseconds(received)  # type: ignore[arg-type]
         if origin not in ORIGINS:
             raise InputError(f"origin {origin!r} is not one of {', '.join(ORIGINS)}")
-        kind = type(message)
+        kind = message.__class__
         with self._lock:
             if kind is Event:
-                self._append_event(message, received, server, origin)  # type: ignore[arg-type]
-            elif kind is Malformed:
-                self._seq += 1
-                text, reason = message.text, message.reason  # type: ignore[union-attr]
+                peer, time = message.peer, message.time  # type: ignore[union-attr]
+                if peer is not None:
+                    server = f"{server}/{peer}" if server else peer
+                self._seq = seq = self._seq + 1
+                if time is None or not MIN_TIME <= time <= MAX_TIME:
+                    time = received
+                name = message.name  # type: ignore[union-attr]
+                take = self._take.get(name, self._take_other)
+                row = take(message, (seq, time, received, server, origin))  # type: ignore[arg-type]
+                time, priority, level, subject, summary = row
+                text = message.text  # type: ignore[union-attr]
                 self._add_event(
-                    (
-                        self._seq,
-                        received,
-                        received,
-                        server,
-                        origin,
-                        "malformed",
-                        NAN,
-                        None,
-                        None,
-                        reason,
-                        text,
-                    )
+                    (seq, time, received, server, origin, name, priority, level, subject, summary, text)
                 )
+                self._rows_since_flush += 1
+            elif kind is Malformed:
+                self._seq = seq = self._seq + 1
+                what = ("malformed", NAN, None, None, message.reason, message.text)  # type: ignore[union-attr]
+                self._add_event((seq, received, received, server, origin, *what))
                 self._rows_since_flush += 1
             elif kind is Reply and message.args.__class__ is dict:  # type: ignore[union-attr]
                 self._append_reply(message, received, server)  # type: ignore[arg-type]
@@ -169,43 +164,17 @@ class Tables:
                 self._flush()
         return message
 
-    def _append_event(self, event: Event, received: int, server: str, origin: str) -> None:
-        if event.peer is not None:
-            server = f"{server}/{event.peer}" if server else event.peer
-        self._seq = seq = self._seq + 1
-        time = event.time
-        if time is None or not MIN_TIME <= time <= MAX_TIME:
-            time = received
-        lead = (seq, time, received, server, origin)
-        take = self._take.get(event.name, self._take_other)
-        try:
-            priority, level, subject, summary, *when = take(event, lead)
-        except NotJson:  # cannot happen for what decode() let through; kept as itself if it does
-            priority, level, subject, summary, when = NAN, None, None, "unreadable arguments", []
-        if when:
-            time = when[0]
-        text = str(event.raw, "utf-8", "replace")
-        self._add_event(
-            (seq, time, received, server, origin, event.name, priority, level, subject, summary, text)
-        )
-        self._rows_since_flush += 1
-
     def _take_dispatcher(self, event: Event, lead: Lead) -> tuple[Any, ...]:
-        args = event.args
+        args = event.said
         if args.__class__ is not dict:
-            return NAN, None, None, "no arguments to read"
+            return lead[1], NAN, None, None, "no arguments to read"
         job = self._jobs.take(args, lead)
         if job is None:
-            return NAN, None, None, "of a run that has ended, or of no process"
-        commands = job.commands
-        what = job.action or (commands[-1 if job.current is None else 0] if commands else "")
-        return NAN, None, job.process_id, f"{job.state} {what}" if len(what) < 120 else one_line(what)
+            return lead[1], NAN, None, None, "of a run that has ended, or of no process"
+        return lead[1], NAN, None, job.process_id, job.summary
 
     def _take_system_state(self, event: Event, lead: Lead) -> tuple[Any, ...]:
-        try:
-            state = _decode_system_state(event.raw)
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            state = _read_loosely(event.args)
+        state = event.said
         hostname = make.text_or_none(state.hostname)
         server = lead[3]
         if hostname is not None:
@@ -228,7 +197,7 @@ class Tables:
         )
         count = len(pools)
         names = ", ".join(list(pools)[:4]) if count <= 4 else f"{count} pools"
-        return priority, level, hostname, names or "no pools"
+        return lead[1], priority, level, hostname, names or "no pools"
 
     def _take_pools(self, lead: Lead, hostname: str | None, pools: dict[str, Pool], sample: bool) -> None:
         latest, server, add = self._latest, lead[3], self._add_pool
@@ -244,14 +213,7 @@ class Tables:
             latest.popitem(last=False)
 
     def _take_life_preserver(self, event: Event, lead: Lead) -> tuple[Any, ...]:
-        try:
-            said = _decode_life_preserver(event.raw)
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            args = event.args if isinstance(event.args, dict) else {}
-            message = args.get("message")
-            said = LifePreserver(
-                message if isinstance(message, str) else "", args.get("priority"), args.get("class")
-            )
+        said = event.said
         told = make.Told(said.message)
         priority, level = parse_priority(said.priority)
         time = lead[1]
@@ -277,7 +239,7 @@ class Tables:
         )
         self._rows_since_flush += 1
         what = f"{kind or 'event'} {told.action}" if told.action != "other" else one_line(said.message)
-        return priority, level, told.dataset, what, time
+        return time, priority, level, told.dataset, what
 
     def _moment(self, wall: int, zoned: bool, lead: Lead) -> int:
         """When a wall clock without a zone showed this; the arrival, where that cannot be worked out."""
@@ -293,7 +255,7 @@ class Tables:
         args = event.args
         listed = args.get("available_connections") if isinstance(args, dict) else None
         if not isinstance(listed, list):
-            return NAN, None, None, "no list of connections"
+            return lead[1], NAN, None, None, "no list of connections"
         now = {peer if isinstance(peer, str) else str(peer): None for peer in listed}
         before = self._peers.get(lead[3], set())
         add = self._stores["bridge"].add
@@ -303,15 +265,21 @@ class Tables:
             add((*lead, peer, "left"))
         self._peers[lead[3]] = set(now)
         self._rows_since_flush += len(now)
-        return NAN, None, None, f"{len(now)} connections"
+        return lead[1], NAN, None, None, f"{len(now)} connections"
 
     def _take_other(self, event: Event, lead: Lead) -> tuple[Any, ...]:
         args = event.args
         if isinstance(args, dict):
             priority, level = parse_priority(args.get("priority"))
             message = args.get("message")
-            return priority, level, None, one_line(message) if isinstance(message, str) else "unknown event"
-        return NAN, None, None, "unknown event"
+            return (
+                lead[1],
+                priority,
+                level,
+                None,
+                one_line(message) if isinstance(message, str) else "unknown event",
+            )
+        return lead[1], NAN, None, None, "unknown event"
 
     def _append_reply(self, reply: Reply, received: int, server: str) -> None:
         if reply.peer is not None:
@@ -320,7 +288,7 @@ class Tables:
         if isinstance(listed, dict) and listed:
             self._seq += 1
             lead = (self._seq, received, received, server, "polled")
-            self._take_pools(lead, self._hostnames.get(server), _pools_loosely(listed), sample=True)
+            self._take_pools(lead, self._hostnames.get(server), pools_loosely(listed), sample=True)
         queues = reply.args.get("jobs")
         if isinstance(queues, dict):
             self._take_job_list(queues, received, server)
@@ -476,7 +444,13 @@ class Tables:
         names = tuple(SCHEMA["pools"])
         with self._lock:
             rows = list(self._latest.items())
-        return {key: SimpleNamespace(**dict(zip(names, row, strict=True))) for key, row in rows}
+        out = {}
+        for key, row in rows:
+            values = dict(zip(names, row, strict=True))
+            for name, memo in make.DISPLAYED.items():
+                values[name] = memo.of(values[name])
+            out[key] = SimpleNamespace(**values)
+        return out
 
     def offset(self, server: str) -> int | None:
         """How far a server's wall clock is ahead of UTC, in microseconds, as worked out from its events."""
@@ -494,33 +468,6 @@ class Tables:
     def __repr__(self) -> str:
         counts = ", ".join(f"{name} {len(self[name])}" for name in SCHEMA)
         return f"<Tables: {counts}>"
-
-
-def _pools_loosely(pools: Any) -> dict[str, Pool]:
-    out = {}
-    for name, values in pools.items() if isinstance(pools, dict) else ():
-        if not isinstance(values, dict):
-            values = {"health": values}
-        known = {key: values[key] for key in Pool.__struct_fields__ if key in values}
-        for key in ("size_bytes", "alloc_bytes", "free_bytes", "expandsz_bytes"):
-            number = known.get(key)
-            if isinstance(number, bool) or not isinstance(number, (int, float)) or abs(number) > 2**80:
-                known.pop(key, None)
-        out[name] = Pool(**known)
-    return out
-
-
-def _read_loosely(args: Any) -> SystemState:
-    """A system state in which something has another type than expected: take what can be read."""
-    if not isinstance(args, dict):
-        return SystemState()
-    return SystemState(
-        hostname=args.get("hostname"),
-        hostnamechanged=args.get("hostnamechanged"),
-        priority=args.get("priority"),
-        zpools=_pools_loosely(args.get("zpools")),
-        updates=args.get("updates"),
-    )
 
 
 def job_updates(events: pd.DataFrame, max_log: int = 2**20) -> pd.DataFrame:

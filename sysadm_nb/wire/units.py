@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
@@ -49,17 +50,39 @@ def _parse_with_suffix(text: str, suffix: str) -> float:
     return NAN if match is None else _number(match[1])
 
 
-def _parse_percent(text: str) -> float:
-    return _parse_with_suffix(text, "%")
+class Memo(dict[object, float]):
+    """Values of display texts, by text. Numbers are taken for what they are and not kept."""
+
+    def __init__(self, parse: Callable[[str], float]) -> None:
+        super().__init__({None: NAN, "-": NAN})
+        self.parse = parse
+
+    def __missing__(self, value: object) -> float:
+        if not isinstance(value, str):
+            return _from_number(value)
+        if len(self) >= _MEMO_LIMIT:
+            self.clear()
+        result = self[value] = self.parse(value)
+        return result
+
+    def of(self, value: object) -> float:
+        """The value of anything, lists and objects included: these say nothing."""
+        try:
+            return self[value]
+        except TypeError:  # not hashable
+            return NAN
+
+    def of_all(self, values: Sequence[object]) -> list[float]:
+        """The values of many texts: what a column is made of."""
+        try:
+            return list(map(self.__getitem__, values))
+        except TypeError:
+            return [self.of(value) for value in values]
 
 
-def _parse_ratio(text: str) -> float:
-    return _parse_with_suffix(text.replace("X", "x"), "x")
-
-
-_sizes: dict[str, float] = {}
-_percents: dict[str, float] = {}
-_ratios: dict[str, float] = {}
+SIZES: Final = Memo(_parse_size)
+PERCENTS: Final = Memo(lambda text: _parse_with_suffix(text, "%"))
+RATIOS: Final = Memo(lambda text: _parse_with_suffix(text.replace("X", "x"), "x"))
 
 
 def parse_size(value: object) -> float:
@@ -82,16 +105,7 @@ def parse_size(value: object) -> float:
     >>> parse_size("-")
     nan
     """
-    try:
-        return _sizes[value]  # type: ignore[index]
-    except (KeyError, TypeError):
-        pass
-    if not isinstance(value, str):
-        return _from_number(value)
-    if len(_sizes) >= _MEMO_LIMIT:
-        _sizes.clear()
-    result = _sizes[value] = _parse_size(value)
-    return result
+    return SIZES.of(value)
 
 
 def parse_percent(value: object) -> float:
@@ -100,16 +114,7 @@ def parse_percent(value: object) -> float:
     >>> parse_percent("12%"), parse_percent("2.9%")
     (12.0, 2.9)
     """
-    try:
-        return _percents[value]  # type: ignore[index]
-    except (KeyError, TypeError):
-        pass
-    if not isinstance(value, str):
-        return _from_number(value)
-    if len(_percents) >= _MEMO_LIMIT:
-        _percents.clear()
-    result = _percents[value] = _parse_percent(value)
-    return result
+    return PERCENTS.of(value)
 
 
 def parse_ratio(value: object) -> float:
@@ -118,16 +123,7 @@ def parse_ratio(value: object) -> float:
     >>> parse_ratio("1.37x")
     1.37
     """
-    try:
-        return _ratios[value]  # type: ignore[index]
-    except (KeyError, TypeError):
-        pass
-    if not isinstance(value, str):
-        return _from_number(value)
-    if len(_ratios) >= _MEMO_LIMIT:
-        _ratios.clear()
-    result = _ratios[value] = _parse_ratio(value)
-    return result
+    return RATIOS.of(value)
 
 
 def _from_number(value: object) -> float:
