@@ -108,7 +108,7 @@ def test_state_has_the_form_of_a_real_server(month):
     assert list(event["zpools"]) == ["zroot", "tank", "backup", "media", "scratch", "vault"]
     tank = event["zpools"]["tank"]
     shown = {"size", "alloc", "free", "frag", "expandsz", "dedup", "altroot", "capacity", "health"}
-    assert set(tank) == shown | {"size_bytes", "alloc_bytes", "free_bytes"}
+    assert set(tank) == shown | {"priority", "size_bytes", "alloc_bytes", "free_bytes"}
     assert all(isinstance(tank[key], str) for key in shown)
     assert tank["size"] == "21.8T"
     assert (tank["dedup"], tank["altroot"], tank["expandsz"], tank["health"]) == ("1.00x", "-", "-", "ONLINE")

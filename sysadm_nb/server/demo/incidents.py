@@ -69,7 +69,7 @@ class Growing:
         kind = like.name.partition("-")[0]
         disks = [Disk(f"da{number}") for number in free_disks(self.machine, len(like.disks))]
         size = 3712 * GiB if pool.name == "media" else like.size
-        pool.vdevs.append(Vdev(f"{kind}-{len(pool.vdevs)}", disks, size))
+        pool.add(Vdev(f"{kind}-{len(pool.vdevs)}", disks, size))
         pool.frag *= 0.7
         self.ordered.discard(pool.name)
 
@@ -79,8 +79,7 @@ class Growing:
         self.machine.at(now + 20 * HOUR, partial(self._expand, pool))
 
     def _expand(self, pool: Pool, now: int) -> None:
-        pool.vdevs[0].size += pool.expandsz
-        pool.expandsz = 0
+        pool.expand()
         self.ordered.discard(pool.name)
 
 

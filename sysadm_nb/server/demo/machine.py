@@ -50,7 +50,7 @@ class Machine:
     >>> machine = Machine(seed=1, start=1_767_225_600_000_000)
     >>> events = machine.advance(1_767_225_600_000_000 + 3_600_000_000)
     >>> events[0].name, events[0].args["hostname"]
-    ('life-preserver', 'storage1.example.org')
+    ('system-state', 'storage1.example.org')
     """
 
     def __init__(self, seed: int = 0, *, start: int) -> None:

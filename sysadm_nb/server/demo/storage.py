@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from sysadm_nb import wire
+from sysadm_nb.server import zfs
 
 KiB: Final = 1 << 10
 MiB: Final = 1 << 20
@@ -166,10 +167,20 @@ class Pool:
     dedup: float = 1.0
     expandsz: int = 0
     scan: Scan | None = None
+    size: int = field(init=False)
 
-    @property
-    def size(self) -> int:
-        return sum(vdev.size for vdev in self.vdevs)
+    def __post_init__(self) -> None:
+        self.size = sum(vdev.size for vdev in self.vdevs)
+
+    def add(self, vdev: Vdev) -> None:
+        self.vdevs.append(vdev)
+        self.size += vdev.size
+
+    def expand(self) -> None:
+        """Use the space that larger disks brought (``zpool online -e``)."""
+        self.vdevs[0].size += self.expandsz
+        self.size += self.expandsz
+        self.expandsz = 0
 
     @property
     def alloc(self) -> int:
@@ -193,29 +204,24 @@ class Pool:
     def capacity(self) -> int:
         return self.alloc * 100 // self.size
 
-    def as_sent(self) -> dict[str, object]:
-        """The pool as a system-state event and ``list_pools`` show it, with exact bytes beside."""
+    def exact(self) -> dict[str, str]:
+        """The values of ``zpool list -p``, by their names on the wire."""
         size, alloc = self.size, self.alloc
-        sent: dict[str, object] = {
-            "size": wire.format_size(size),
-            "alloc": wire.format_size(alloc),
-            "free": wire.format_size(size - alloc),
-            "frag": f"{int(self.frag)}%",
-            "expandsz": wire.format_size(self.expandsz) if self.expandsz else "-",
-            "dedup": f"{self.dedup:.2f}x",
+        return {
+            "size": str(size),
+            "alloc": str(alloc),
+            "free": str(size - alloc),
+            "frag": str(int(self.frag)),
+            "expandsz": str(self.expandsz) if self.expandsz else "-",
+            "dedup": f"{self.dedup:.2f}",
             "altroot": "-",
-            "capacity": f"{alloc * 100 // size}%",
+            "capacity": str(alloc * 100 // size),
             "health": self.health,
-            "size_bytes": size,
-            "alloc_bytes": alloc,
-            "free_bytes": size - alloc,
         }
-        if self.expandsz:
-            sent["expandsz_bytes"] = self.expandsz
-        return sent
 
-    def disk(self, name: str) -> Disk | None:
-        return next((disk for vdev in self.vdevs for disk in vdev.disks if disk.name == name), None)
+    def as_sent(self) -> dict[str, Any]:
+        """The pool as a system-state event and ``list_pools`` show it, with exact bytes beside."""
+        return zfs.pool_object(self.exact())
 
     def datasets_as_sent(self) -> dict[str, dict[str, object]]:
         """Every dataset as ``sysadm/zfs`` ``datasets`` shows it: `used` counts the children too."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from getopt import gnu_getopt
 from typing import Final
 
 from sysadm_nb.server.demo import status
-from sysadm_nb.server.demo.command import USAGE, Command, Output, Run, Wrong, columns_of, size, table
+from sysadm_nb.server.demo.command import USAGE, Command, Output, Run, Wrong, columns_of, table
 from sysadm_nb.server.demo.machine import Machine
 from sysadm_nb.server.demo.storage import GiB, Pool, Scan
 
@@ -22,27 +22,31 @@ def _pools(machine: Machine, names: Iterable[str]) -> list[Pool]:
     return [machine.pools[name] for name in wanted or sorted(machine.pools)]
 
 
-POOL_COLUMNS: Final[dict[str, tuple[str, Callable[[Pool, bool], str]]]] = {
-    "name": ("NAME", lambda pool, exact: pool.name),
-    "size": ("SIZE", lambda pool, exact: size(pool.size, exact)),
-    "allocated": ("ALLOC", lambda pool, exact: size(pool.alloc, exact)),
-    "free": ("FREE", lambda pool, exact: size(pool.size - pool.alloc, exact)),
-    "checkpoint": ("CKPOINT", lambda pool, exact: "-"),
-    "expandsize": ("EXPANDSZ", lambda pool, exact: size(pool.expandsz, exact) if pool.expandsz else "-"),
-    "fragmentation": ("FRAG", lambda pool, exact: f"{int(pool.frag)}" + ("" if exact else "%")),
-    "capacity": ("CAP", lambda pool, exact: f"{pool.capacity}" + ("" if exact else "%")),
-    "dedupratio": ("DEDUP", lambda pool, exact: f"{pool.dedup:.2f}" + ("" if exact else "x")),
-    "health": ("HEALTH", lambda pool, exact: pool.health),
-    "altroot": ("ALTROOT", lambda pool, exact: "-"),
+# Header and name on the wire of each property, in the order of ``zpool list``.
+COLUMNS: Final = {
+    "name": ("NAME", "name"),
+    "size": ("SIZE", "size"),
+    "allocated": ("ALLOC", "alloc"),
+    "free": ("FREE", "free"),
+    "checkpoint": ("CKPOINT", ""),
+    "expandsize": ("EXPANDSZ", "expandsz"),
+    "fragmentation": ("FRAG", "frag"),
+    "capacity": ("CAP", "capacity"),
+    "dedupratio": ("DEDUP", "dedup"),
+    "health": ("HEALTH", "health"),
+    "altroot": ("ALTROOT", "altroot"),
 }
 
 
 def _list(machine: Machine, arguments: list[str]) -> Run:
     options, names = gnu_getopt(arguments, "Hpo:")
     given = dict(options)
-    columns = columns_of(given["-o"], POOL_COLUMNS) if "-o" in given else list(POOL_COLUMNS)
-    rows = [[POOL_COLUMNS[c][1](pool, "-p" in given) for c in columns] for pool in _pools(machine, names)]
-    yield Output(table([POOL_COLUMNS[c][0] for c in columns], rows, "-H" in given))
+    columns = columns_of(given["-o"], COLUMNS) if "-o" in given else list(COLUMNS)
+    rows = []
+    for pool in _pools(machine, names):
+        values = {"name": pool.name} | (pool.exact() if "-p" in given else pool.as_sent())
+        rows.append([str(values.get(COLUMNS[column][1], "-")) for column in columns])
+    yield Output(table([COLUMNS[column][0] for column in columns], rows, "-H" in given))
     return 0
 
 
