@@ -379,6 +379,23 @@ class EventServer:
         self._logs.add_event(name, args, time)
         self._hub.publish(name, wire.encode_event(name, args, time))
 
+    def publish_frame(self, name: str, text: str) -> None:
+        """Send a frame word for word as it is, to those who are subscribed to ``name``; call it on the loop."""
+        message = wire.decode(text)
+        if isinstance(message, wire.Event) and isinstance(message.args, dict):
+            self._logs.add_event(name, message.args, self._clock() if message.time is None else message.time)
+        self._hub.publish(name, text)
+
+    @property
+    def subscribers(self) -> int:
+        """How many clients are subscribed to something."""
+        return self._hub.subscribers
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait for the client that is furthest behind."""
+        return max((carrier.backlog() for carrier in self._carriers.values()), default=0)
+
     def key_checksums(self) -> list[str]:
         """base64(MD5(key)) of every registered key: what a bridge asks for (``list_ssl_checksums``)."""
         assert self._services is not None, "the server is not running"
@@ -399,6 +416,9 @@ class _Attached:
     def send_batch(self, batch: Batch) -> None:
         for text in batch.texts:
             self.send(text)
+
+    def backlog(self) -> int:
+        return 0  # the carrier's own business
 
 
 def _quiet_logger() -> logging.Logger:

@@ -62,6 +62,10 @@ class Hub:
     def __len__(self) -> int:
         return len(self._classes)
 
+    @property
+    def subscribers(self) -> int:
+        return sum(len(carriers) for classes, carriers in self._groups.items() if classes)
+
     def classes(self, carrier: Carrier) -> frozenset[str]:
         return self._classes.get(carrier, frozenset())
 

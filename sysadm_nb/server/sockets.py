@@ -131,6 +131,9 @@ class Socket(ServerConnection):
     def send_batch(self, batch: Batch) -> None:
         self._write(batch.framed)
 
+    def backlog(self) -> int:
+        return self.transport.get_write_buffer_size()
+
     def shut(self, code: int, reason: str) -> None:
         """Close after what was written so far, within the close time-out; never waits."""
         if not self.closing:
@@ -148,12 +151,13 @@ class Socket(ServerConnection):
 class SocketCarrier:
     """The hub's and the session's view of a `Socket`."""
 
-    __slots__ = ("close", "send", "send_batch")
+    __slots__ = ("backlog", "close", "send", "send_batch")
 
     def __init__(self, socket: Socket) -> None:
         self.send = socket.send_text
         self.send_batch = socket.send_batch
         self.close = socket.shut
+        self.backlog = socket.backlog
 
 
 async def converse(socket: Socket, session: Session, limits: Limits) -> None:
