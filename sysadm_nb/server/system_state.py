@@ -18,7 +18,6 @@ log = logging.getLogger(__name__)
 SETTLE: Final = (
     1.0  # seconds: ZFS tells of one change in several events, and the state is final after the last
 )
-RETRY: Final = 300.0  # seconds until `zpool events` is tried again after it ended
 _NO_NEWS: Final = "sysevent.fs.zfs.history_event"  # sent for every snapshot; says nothing of a pool's state
 
 
@@ -58,7 +57,10 @@ class SystemState:
         self.calls: dict[str, Callable[[dict[str, Any]], Awaitable[object]]] = {"sysadm/zfs": self._answer}
 
     async def start(self, publish: Publish) -> None:
-        self._tasks = [asyncio.create_task(self._check_forever(publish)), asyncio.create_task(self._watch())]
+        self._tasks = [
+            asyncio.create_task(self._check_forever(publish)),
+            asyncio.create_task(zfs.watch(self._changed, lambda event: event != _NO_NEWS)),
+        ]
 
     async def stop(self) -> None:
         tasks, self._tasks = self._tasks, []
@@ -75,14 +77,6 @@ class SystemState:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), self._interval)
                 await asyncio.sleep(SETTLE)
-
-    async def _watch(self) -> None:
-        while True:
-            with contextlib.suppress(zfs.ToolFailed, OSError):
-                async for event in zfs.follow_events():
-                    if event != _NO_NEWS:
-                        self._changed.set()
-            await asyncio.sleep(RETRY)
 
     async def _check(self) -> dict[str, Any] | None:
         """The event's args; None where the pools could not be read: no sample beats an empty one."""

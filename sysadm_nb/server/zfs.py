@@ -16,8 +16,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
 from sysadm_nb import wire
 
@@ -38,6 +38,8 @@ COLUMNS: Final = {
 SIZES: Final = ("size", "alloc", "free", "expandsz")
 DATASET_COLUMNS: Final = ("name", "avail", "mountpoint", "refer", "used")
 DATASET_SIZES: Final = ("avail", "refer", "used")
+
+WATCH_RETRY: Final = 300.0  # seconds until `zpool events` is tried again after it ended
 
 _SYSTEM_PATH: Final = "/sbin:/usr/sbin:/usr/local/sbin"  # often not on a service's or a notebook's PATH
 _NOT_LOADED: Final = re.compile(r"ZFS modules? .*(not|cannot)|failed to initialize ZFS", re.IGNORECASE)
@@ -89,6 +91,7 @@ async def run(program: str, *arguments: str, timeout: float = 60.0) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=_environment(),
+        start_new_session=True,  # a Ctrl-C is meant for the server, not for its tools
     )
     command = " ".join((program, *arguments))
     try:
@@ -242,21 +245,34 @@ async def list_datasets(pool: str) -> dict[str, dict[str, Any]]:
     return read_datasets(await run("zfs", "list", "-Hp", "-r", "-o", ",".join(DATASET_COLUMNS), pool))
 
 
-def read_snapshots(text: str) -> dict[str, int]:
-    """Creation time (seconds since 1970, UTC) of each snapshot, from ``zfs list -t snapshot -Hp``.
+class Snapshot(NamedTuple):
+    """When a snapshot was made, in seconds since 1970 (of a received one: on the sender), and in which
+    transaction group it came to be in this pool (of a received one too: later ones have higher numbers)."""
+
+    creation: int
+    createtxg: int
+
+
+def read_snapshots(text: str) -> dict[str, Snapshot]:
+    """Snapshots by name, from ``zfs list -t snapshot -Hp -o name,creation,createtxg``.
 
     Examples
     --------
-    >>> read_snapshots("tank/home@monday\\t1795417272\\n")
-    {'tank/home@monday': 1795417272}
+    >>> read_snapshots("tank/home@monday\\t1795417272\\t4711\\n")
+    {'tank/home@monday': Snapshot(creation=1795417272, createtxg=4711)}
     """
-    rows = _rows(text, ("name", "creation"), "zfs list")
-    return {row["name"]: int(row["creation"]) if row["creation"].isdigit() else 0 for row in rows}
+    rows = _rows(text, ("name", "creation", "createtxg"), "zfs list")
+    return {row["name"]: Snapshot(_integer(row["creation"]), _integer(row["createtxg"])) for row in rows}
 
 
-async def list_snapshots() -> dict[str, int]:
-    """Every snapshot of this machine and its creation time (see `read_snapshots`)."""
-    return read_snapshots(await run("zfs", "list", "-t", "snapshot", "-Hp", "-o", "name,creation"))
+def _integer(text: str) -> int:
+    return int(text) if text.isdigit() else 0
+
+
+async def list_snapshots() -> dict[str, Snapshot]:
+    """Every snapshot of this machine (see `read_snapshots`)."""
+    columns = "name,creation,createtxg"
+    return read_snapshots(await run("zfs", "list", "-t", "snapshot", "-Hp", "-o", columns))
 
 
 def valid_pool_name(name: object) -> bool:
@@ -295,6 +311,7 @@ async def follow_events() -> AsyncIterator[str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         env=_environment(),
+        start_new_session=True,
     )
     assert process.stdout is not None
     try:
@@ -304,3 +321,13 @@ async def follow_events() -> AsyncIterator[str]:
                 yield event[1]
     finally:
         await _end(process)
+
+
+async def watch(changed: asyncio.Event, wanted: Callable[[str], bool] = lambda event: True) -> None:
+    """Set `changed` at each ZFS event that is `wanted`, for ever; without events to follow, retry later."""
+    while True:
+        with contextlib.suppress(ToolFailed, OSError):
+            async for event in follow_events():
+                if wanted(event):
+                    changed.set()
+        await asyncio.sleep(WATCH_RETRY)

@@ -8,7 +8,7 @@ three-digit sizes: ``zfs_nicenum_format`` in lib/libzutil/zutil_nicenum.c;
 event lines: ``zpool_do_events_short``; snapshot and dataset lists: man8/zfs-list.8.
 
 ``STUB_ZFS`` is a directory with ``state.json``: ``version``, ``pools`` (exact values by property name),
-``status`` (text) or ``status_json``, ``datasets``, ``snapshots`` (name: creation) and, to fail,
+``status`` (text) or ``status_json``, ``datasets``, ``snapshots`` (name: creation, createtxg) and, to fail,
 ``error`` (printed, exit 1) or ``hang`` (seconds). Lines appended to the file ``events`` there are what
 ``zpool events -f`` tells; every call is written to the file ``calls``.
 """
@@ -134,7 +134,10 @@ def dataset_list(state: dict, arguments: list[str]) -> None:
     given = dict(options)
     columns = given["-o"].split(",")
     if given.get("-t") == "snapshot":
-        rows = [{"name": name, "creation": str(when)} for name, when in state.get("snapshots", {}).items()]
+        rows = [
+            {"name": name, "creation": str(creation), "createtxg": str(txg)}
+            for name, (creation, txg) in state.get("snapshots", {}).items()
+        ]
     else:
         rows = [{"name": name, **values} for name, values in state.get("datasets", {}).items()]
         if names and not any(row["name"] == names[0] for row in rows):

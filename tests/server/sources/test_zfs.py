@@ -351,8 +351,8 @@ def test_datasets(openzfs):
 
 
 def test_snapshots(openzfs):
-    openzfs(version="2.2", snapshots={"tank/home@a b": 1795417272, "tank@x": 1795417200})
-    assert run(zfs.list_snapshots()) == {"tank/home@a b": 1795417272, "tank@x": 1795417200}
+    openzfs(version="2.2", snapshots={"tank/home@a b": [1795417272, 12], "tank@x": [1795417200, 7]})
+    assert run(zfs.list_snapshots()) == {"tank/home@a b": (1795417272, 12), "tank@x": (1795417200, 7)}
 
 
 @pytest.mark.parametrize("name", ["tank", "my pool", "a.b-c:d_1"])
