@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from sysadm_nb import wire
+from sysadm_nb.client import open_connection
 from sysadm_nb.errors import InputError
+from sysadm_nb.server import serve
 from sysadm_nb.server.demo import DemoMachine
 from sysadm_nb.server.source import BadRequest, Source
 
@@ -215,3 +217,34 @@ def test_pools_and_datasets_are_answered():
                 await answer(wrong)
 
     live(check, history="1h")
+
+
+def test_a_job_through_a_real_server_acts_on_the_simulated_pools():
+    """A chain of stand-ins by the real dispatcher, over a real socket, with live output."""
+
+    async def follow(url, user, password):
+        states, deltas = [], []
+        async with open_connection(url, user=user, password=password) as connection:
+            await connection.subscribe("dispatcher")
+            chain = ["zpool scrub tank", "pkg update", "zpool scrub nope", "zpool list"]
+            assert await connection.request("rpc", "dispatcher", {"action": "run", "one": chain}) == {
+                "started": ["one"]
+            }
+            async with asyncio.timeout(WAIT):
+                async for event in connection:
+                    states.append(event.args["state"])
+                    details = event.args["process_details"]
+                    if event.args["state"] == "finished":
+                        break
+                    deltas.append(details.get("pkg update", ""))
+        return states, deltas, details
+
+    machine = DemoMachine(history="1h")
+    with serve(sources=[machine], allow_run=True) as server:
+        states, deltas, details = asyncio.run(follow(server.url, *server.credentials))
+    assert (states[0], states[-1]) == ("pending", "finished")
+    assert any(text.startswith("Updating FreeBSD repository catalogue...\n") for text in deltas)
+    assert details["zpool scrub nope"] == "cannot open 'nope': no such pool\n"
+    codes = [details.get(f"return_codes/{command}") for command in details["cmd_list"]]
+    assert codes == ["0", "0", "1", None]
+    assert machine.machine.pools["tank"].scan.active
