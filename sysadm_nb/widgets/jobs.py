@@ -1,0 +1,286 @@
+"""JobsView: the server's jobs as they run, down to the log of each command."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import Any, Final
+
+from traitlets import Enum, Int, Unicode
+
+from ..errors import InputError
+from ._base import View, tables_of
+from ._state import State
+from ._static import moment, seconds, table_html, table_text
+
+# The cells of a row, by position; jobs.js reads them by the same numbers.
+CELLS: Final = (
+    "server",
+    "process_id",
+    "run",
+    "subsystem",
+    "action",
+    "state",  # pending | running | finished | failed | unknown
+    "commands",  # list of str
+    "step",  # which command runs now, from 1; 0: none
+    "done",  # how many commands ended
+    "percent",  # as the server says it
+    "started",  # microseconds since the epoch, by the server's clock
+    "finished",
+    "since",  # when it started by this kernel's clock, while it runs: what a ticking duration counts from
+    "return_code",
+    "log_at_end",  # the server sends this job's log only when it ends
+)
+STATES: Final = ("pending", "running", "finished", "failed", "unknown")
+MAX_ROWS: Final = 20_000
+WATCHED: Final = 8  # newest jobs whose logs are sent unasked: a busy kernel cannot be asked
+TAIL: Final = 16 * 1024  # of an unasked log, characters
+LONG: Final = 256 * 1024  # of an opened job's log while it runs
+CUT: Final = "[earlier text left out here; it is in the jobs table]\n"
+
+
+def subsystem_of(event_system: str | None) -> str:
+    """``sysadm/pkg`` → ``pkg``; jobs that no subsystem queued are ``dispatcher`` jobs."""
+    return event_system.rpartition("/")[2] if event_system else "dispatcher"
+
+
+def tail(shown: str, log: str, limit: int) -> str:
+    """The end of a log, so chosen that it mostly grows from what is shown already.
+
+    >>> tail("", "short", 100)
+    'short'
+    >>> shown = tail("", "x" * 300, 100)
+    >>> shown == CUT + "x" * 100
+    True
+    >>> tail(CUT + "abc", "…" * 300 + "abcdef", 100) == CUT + "abcdef"
+    True
+    """
+    if len(log) <= limit:
+        return log
+    anchor = shown[-256:]
+    if shown.startswith(CUT):
+        anchor = anchor if len(shown) - len(CUT) >= 256 else shown[len(CUT) :]
+    at = log.rfind(anchor) if anchor else -1
+    if at >= 0:
+        grown = shown + log[at + len(anchor) :]
+        if len(grown) <= 2 * limit:
+            return grown
+    end = log[-limit:]
+    return CUT + end[end.find("\n") + 1 if "\n" in end[:2000] else 0 :]
+
+
+class JobsModel:
+    """Jobs as rows, and the logs of those that are looked at."""
+
+    def __init__(self, tables: Any) -> None:
+        self.tables = tables
+        self.state = State()
+        self.selected: int | None = None
+        self._version = 0
+        self._ids: dict[tuple[str, str, int], int] = {}
+        self._keys: dict[int, tuple[str, str, int]] = {}
+        self._watched: deque[int] = deque()
+        self._first = True
+
+    def refresh(self, now: float) -> None:
+        self._version, changed = self.tables.job_changes(self._version)
+        for job in changed:
+            key = (job.server, job.process_id, job.run)
+            row = self._ids.get(key)
+            if row is None:
+                row = self._add(key)
+            self.state.put(row, cells_of(job))
+            if row in self._watched or row == self.selected:
+                self._show_log(row, job)
+        self._first = False
+
+    def _add(self, key: tuple[str, str, int]) -> int:
+        row = self._ids[key] = next(reversed(self._keys), 0) + 1
+        self._keys[row] = key
+        while len(self._keys) > MAX_ROWS:
+            oldest = next(iter(self._keys))
+            del self._ids[self._keys.pop(oldest)]
+            self._hide_log(oldest)
+            self.state.drop(oldest)
+        if not self._first:
+            self._watched.append(row)
+            while len(self._watched) > WATCHED:
+                gone = self._watched.popleft()
+                if gone != self.selected:
+                    self._hide_log(gone)
+        return row
+
+    def select(self, row: int | None) -> None:
+        """Open a job: its whole log is sent, and followed."""
+        last, self.selected = self.selected, row
+        if last is not None and last != row and last not in self._watched:
+            self._hide_log(last)
+        key = self._keys.get(row) if row is not None else None
+        job = self.tables.job(*key) if key is not None else None
+        if job is not None and row is not None:
+            self._show_log(row, job)
+
+    def _show_log(self, row: int, job: Any) -> None:
+        limit = TAIL if row != self.selected else LONG if job.state == "running" else 1 << 30
+        steps, told = [], set()
+        for number, (command, state, code, log) in enumerate(job.steps):
+            steps.append([command, state, _int(code)])
+            name = f"{row}/{number}"
+            if log and command not in told:  # a command that is listed twice has one log for both
+                self.state.text(name, tail(self.state.texts.get(name, ""), log, limit))
+            else:
+                self.state.text(name, None)
+            told.add(command)
+        self.state.set(f"steps/{row}", steps)
+
+    def _hide_log(self, row: int) -> None:
+        for number, _ in enumerate(self.state.values.get(f"steps/{row}") or ()):
+            self.state.text(f"{row}/{number}", None)
+        self.state.forget(f"steps/{row}")
+
+    def key(self, row: int) -> tuple[str, str, int]:
+        """Server, process id and run of a row."""
+        try:
+            return self._keys[row]
+        except KeyError:
+            raise InputError(f"There is no job in row {row} (any more).") from None
+
+    def row(self, process_id: str, server: str | None = None) -> int:
+        """The newest row of a process id."""
+        for row in reversed(self._keys):
+            where, name, _ = self._keys[row]
+            if name == process_id and server in (None, where):
+                return row
+        raise InputError(f"No job with the process id {process_id!r} is known.")
+
+    def summary(self) -> str:
+        counts = Counter(cells[5] for cells in self.state.rows.values())
+        parts = [f"{counts[state]:,} {state}" for state in ("failed", "running", "pending", "unknown") if counts[state]]
+        total = len(self.state.rows)
+        return ", ".join([f"{total:,} job{'' if total == 1 else 's'}", *parts])
+
+    def _lines(self, limit: int) -> list[list[object]]:
+        lines: list[list[object]] = []
+        for row in sorted(self.state.rows, reverse=True)[:limit]:
+            cells = dict(zip(CELLS, self.state.rows[row], strict=True))
+            started, finished = cells["started"], cells["finished"]
+            ran = (finished - started) / 1e6 if started is not None and finished is not None else None
+            commands = cells["commands"]
+            progress = f"{cells['percent']:.0f}%" if cells["percent"] is not None else f"{cells['done']}/{len(commands)}"
+            code = "" if cells["return_code"] is None else cells["return_code"]
+            what = cells["action"] or cells["subsystem"]
+            lines.append(
+                [
+                    f"{'✗ ' if cells['state'] == 'failed' else ''}{cells['state']}",
+                    what,
+                    " && ".join(commands) or cells["process_id"],
+                    progress if commands else "",
+                    moment(started),
+                    seconds(ran),
+                    code,
+                ]
+            )
+        return lines
+
+    _HEAD: Final = ("state", "what", "commands", "progress", "started", "took", "code")
+
+    def text(self) -> str:
+        return table_text(f"Jobs: {self.summary()}", self._HEAD, self._lines(20), len(self.state.rows) - 20)
+
+    def html(self) -> str:
+        return table_html("Jobs", self.summary(), self._HEAD, self._lines(50), len(self.state.rows) - 50)
+
+
+def _int(code: float | None) -> int | None:
+    return None if code is None or code != code else int(code)
+
+
+def cells_of(job: Any) -> list[Any]:
+    """A job as the cells of a row."""
+    state = job.state
+    code = job.return_code
+    code = None if code != code else int(code)
+    started = job.started
+    since = None
+    commands = job.commands
+    step = 0
+    if state == "finished":
+        if job.failed:
+            state = "failed"
+    elif state == "running":
+        current = job.current_command
+        if current is not None and current in commands:
+            step = commands.index(current) + 1
+        if job.origin == "live":  # by our clock: the server's may differ, and a simulated one runs faster
+            since = job.received if started is None else job.received - max(0, job.time - started)
+    percent = job.percent_done
+    done = job.commands_done
+    return [
+        job.server,
+        job.process_id,
+        job.run,
+        subsystem_of(job.event_system),
+        job.action,
+        state,
+        commands,
+        step,
+        0 if done != done else int(done),
+        None if percent != percent else percent,
+        started,
+        job.finished,
+        since,
+        code,
+        state == "running" and job.event_system is None and not job.log_complete and not any(s[3] for s in job.steps),
+    ]
+
+
+class JobsView(View):
+    """The jobs of one or more servers, live: state, command chain, progress, duration, return code and log.
+
+    Rows are filtered, sorted and opened in the browser or from Python: every option is a trait, the same in all
+    copies of the view. A job's *Kill* button and the *Run* box are there where the login may use them.
+
+    Parameters
+    ----------
+    source : Monitor, Recording or Tables
+    state : {None, 'pending', 'running', 'finished', 'failed', 'unknown'}, optional
+        Show only jobs in this state.
+    subsystem, server : str, optional
+        Show only jobs of this subsystem (``pkg``, ``update``, ..., ``dispatcher``) or server.
+    search : str, optional
+        Show only jobs with this text in a command, action or process id.
+    sort : {'newest', 'oldest', 'state', 'longest'}, optional
+        The order of rows.
+
+    Examples
+    --------
+    >>> import sysadm_nb as sa
+    >>> view = sa.JobsView(sa.Tables())
+    >>> view
+    <JobsView: 0 jobs>
+    >>> view.close()
+    """
+
+    module = "jobs"
+    parts = ("terminal.js",)
+    controls = ("state", "subsystem", "server", "search", "sort", "selected")
+
+    state = Enum([None, *STATES], None, allow_none=True)
+    subsystem = Unicode(None, allow_none=True)
+    server = Unicode(None, allow_none=True)
+    search = Unicode("")
+    sort = Enum(["newest", "oldest", "state", "longest"], "newest")
+    selected = Int(None, allow_none=True, help="The row that is open.")
+    model: JobsModel
+
+    def __init__(self, source: Any, **traits: Any) -> None:
+        super().__init__(source, JobsModel(tables_of(source)), **traits)
+
+    def controls_changed(self) -> None:
+        if self.selected != self.model.selected:
+            self.model.select(self.selected)
+
+    def show(self, process_id: str, server: str | None = None) -> None:
+        """Open the newest job with this process id."""
+        with self._lock:
+            self._refresh()
+            self.selected = self.model.row(process_id, server)
