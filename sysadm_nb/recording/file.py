@@ -29,6 +29,7 @@ CREATE TABLE recorders (
     joined INTEGER NOT NULL,       -- when it began with this file
     version TEXT NOT NULL          -- of the software
 );
+CREATE TABLE servers (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE frames (
     id INTEGER PRIMARY KEY,        -- in order of arrival
     time INTEGER NOT NULL,         -- when it happened: the event's own time where it tells, else the arrival
@@ -126,12 +127,12 @@ def open_to_write(path: Path) -> sqlite3.Connection:
             connection.execute("PRAGMA journal_size_limit = 67108864")
             connection.execute("BEGIN IMMEDIATE")  # of two that make the file at once, one waits
             if _is_empty(connection):
-                for statement in SCHEMA.split(";"):
+                for statement in SCHEMA.split(";\n"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {VERSION}")
-            check(connection, path)
             connection.execute("COMMIT")
+            check(connection, path)
         except BaseException:
             connection.close()
             raise
@@ -216,8 +217,8 @@ def _check_end(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("SELECT * FROM frames ORDER BY id DESC LIMIT 1").fetchone()
     connection.execute("SELECT event, time FROM frames ORDER BY event DESC, time DESC LIMIT 1").fetchone()
     connection.execute("SELECT * FROM records ORDER BY id DESC LIMIT 1").fetchone()
+    # In this order: pages are in -wal first, then in the file.
+    expected = _pragma(connection, "page_count") * _pragma(connection, "page_size")
     wal = path.with_name(path.name + "-wal")
-    if wal.exists() and wal.stat().st_size:
-        return  # pages that the file does not have yet are in there
-    if path.stat().st_size < _pragma(connection, "page_count") * _pragma(connection, "page_size"):
+    if not (wal.exists() and wal.stat().st_size) and path.stat().st_size < expected:
         raise _torn(path, "the file is shorter than it says")

@@ -26,8 +26,8 @@ log = logging.getLogger("sysadm_nb.recording")
 
 Moment: TypeAlias = str | datetime | pd.Timestamp | int | None
 
-_AGO: Final = re.compile(r"\d+(\.\d+)?\s*(s|sec|min|m|h|hours?|d|days?|w|weeks?)", re.IGNORECASE)
-_WEEKS: Final = re.compile(r"w(eeks?)?$", re.IGNORECASE)
+_AGO: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|min|m|h|hours?|d|days?|w|weeks?)", re.IGNORECASE)
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def open_recording(
@@ -95,9 +95,9 @@ def moment(value: str | datetime | int, newest: int) -> int:
     """
     if isinstance(value, int):
         return value
-    if isinstance(value, str) and _AGO.fullmatch(value.strip()):
-        ago = _WEEKS.sub("W", value.strip())
-        return newest - pd.Timedelta(ago).value // 1000
+    ago = _AGO.fullmatch(value.strip()) if isinstance(value, str) else None
+    if ago is not None:
+        return newest - int(float(ago[1]) * _SECONDS[ago[2][0].lower()] * 1_000_000)
     try:
         parsed = pd.Timestamp(value)
     except ValueError:

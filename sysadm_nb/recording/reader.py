@@ -93,7 +93,7 @@ def read(path: Path, selection: Selection, place: Place) -> Iterator[Entry]:
     found = existing_parts(path)
     for part in found:
         if part in place.frames and part not in found[-2:]:
-            continue  # rotation has left it behind
+            continue  # rotation has left it behind, or reading begins later
         with file.reading(part) as connection:
             yield from _read_part(connection, part, selection, place)
 
@@ -190,6 +190,43 @@ def span(path: Path) -> tuple[int, int] | None:
                     sql = f"SELECT time FROM frames WHERE event = ? ORDER BY time {order} LIMIT 1"  # noqa: S608
                     times += connection.execute(sql, (name,)).fetchone()
     return (min(times), max(times)) if times else None
+
+
+def servers(path: Path) -> list[str]:
+    """Names of the servers whose frames are in a recording."""
+    names: set[str] = set()
+    for part in existing_parts(path):
+        with file.reading(part) as connection:
+            names.update(name for (name,) in connection.execute("SELECT name FROM servers"))
+    return sorted(names)
+
+
+def place_at(path: Path, time: int) -> Place:
+    """The place from which on frames of this time and later stand."""
+    place = Place()
+    for part in existing_parts(path):
+        with file.reading(part) as connection:
+            sql = "SELECT id FROM frames WHERE event = ? AND time >= ? ORDER BY time, id LIMIT 1"
+            found = [connection.execute(sql, (name, time)).fetchone() for name in event_names(connection)]
+            (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM frames").fetchone()
+        ids = [row[0] for row in found if row is not None]
+        place.frames[part] = min(ids) - 1 if ids else last
+        if ids:
+            break
+    return place
+
+
+def newest(path: Path, event: str, before: int, server: str) -> Row | None:
+    """The newest frame of an event and a server before a time."""
+    for part in reversed(existing_parts(path)):
+        with file.reading(part) as connection:
+            sql = (
+                "SELECT * FROM frames WHERE event = ? AND time < ? AND server = ? ORDER BY time DESC LIMIT 1"
+            )
+            row = connection.execute(sql, (event, before, server)).fetchone()
+        if row is not None:
+            return Row._make(row)
+    return None
 
 
 class Twins:

@@ -92,6 +92,7 @@ class Writer:
         self.keep = keep
         self._clock = clock
         self._connection: sqlite3.Connection | None = None
+        self._servers: set[str] = set()  # that the file knows
         self._recorder = secrets.randbits(31)
         self._started_us = int(clock() * 1e6)
         self.open()
@@ -119,6 +120,7 @@ class Writer:
             connection.close()
             raise
         self._connection = connection
+        self._servers.clear()
 
     def write(self, items: Sequence[Item]) -> int:
         """Commit frames and records, all or none.
@@ -144,6 +146,8 @@ class Writer:
             (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM frames").fetchone()
             frames, records = self._rows(items, last)
             _insert(connection, frames)
+            servers = {item.server for item in items if isinstance(item, Frame)} - self._servers
+            connection.executemany("INSERT OR IGNORE INTO servers VALUES (?)", [(name,) for name in servers])
             connection.executemany(
                 "INSERT INTO records (kind, time, after, recorder, data) VALUES (?,?,?,?,?)", records
             )
@@ -152,6 +156,7 @@ class Writer:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        self._servers |= servers
         return len(frames) // _COLUMNS
 
     def _rows(self, items: Iterable[Item], last: int) -> tuple[list[Any], list[tuple[Any, ...]]]:
