@@ -21,9 +21,9 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from .errors import Closed, RequestTimeout, SysadmError
+from sysadm_nb.errors import Closed, RequestTimeout, SysadmError
 
-__all__ = ["LoopThread", "acquire", "can_ask", "nest", "on_loop_thread"]
+__all__ = ["LoopThread", "acquire", "can_ask", "ipython", "nest", "on_loop_thread"]
 
 T = TypeVar("T")
 
@@ -355,13 +355,14 @@ def can_ask() -> bool:
     """
     if threading.current_thread() is not threading.main_thread():
         return False
-    kernel = getattr(_get_ipython(), "kernel", None)
+    kernel = getattr(ipython(), "kernel", None)
     if kernel is None:
         return bool(sys.stdin and not sys.stdin.closed and sys.stdin.isatty())
     return bool(getattr(kernel, "_allow_stdin", False)) and not _more_cells_wait(kernel)
 
 
-def _get_ipython() -> Any:
+def ipython() -> Any:
+    """The running IPython shell, or None."""
     module = sys.modules.get("IPython")  # not imported: then there is no kernel either
     return module.get_ipython() if module is not None else None
 

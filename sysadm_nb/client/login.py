@@ -52,7 +52,7 @@ class Login:
     def needs_password(self) -> bool:
         return self.user is not None and self.key is None and self._password is None
 
-    def set_password(self, password: str) -> None:
+    def set_password(self, password: str | None) -> None:
         self._password = password
 
     async def __call__(self, connection: Connection, timeout: float = 10.0, *, fresh: bool = True) -> None:

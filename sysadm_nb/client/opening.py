@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import socket
 import ssl
@@ -33,6 +34,9 @@ from sysadm_nb.errors import (
 
 MAX_FRAME = 64 * 2**20  # a finished job's whole log is one frame
 
+_quiet = logging.getLogger("sysadm_nb.websockets")
+_quiet.setLevel(logging.INFO)  # at DEBUG it would log frames, a login's password among them
+
 Verify = bool | str | os.PathLike[str]
 
 
@@ -55,6 +59,7 @@ async def open_link(address: Address, verify: Verify, fingerprint: str | None, t
             close_timeout=2,
             ping_interval=None,  # the connection has its own, which counts half a frame as a sign of life
             max_size=MAX_FRAME,
+            logger=_quiet,
             create_connection=Link,
         )
     except (OSError, WebSocketException, EOFError) as error:

@@ -108,6 +108,7 @@ class Session:
         fingerprint: str | None = None,
         timeout: float = 10.0,
         since: int | None = None,
+        missing_since: int | None = None,
         give_up_after: float | None = None,
         on_frame: FrameHook | None = None,
         on_event: Callable[[ReceivedEvent], object] | None = None,
@@ -133,6 +134,8 @@ class Session:
         self._give_up_after = give_up_after
         self._options = options
         self._missing: Gap | None = None if since is None else Gap(since, asked_for=True)
+        if missing_since is not None:  # a recording ends there
+            self._missing = Gap(missing_since)
         self._gaps: list[Gap] = []  # over, and not fetched from the logs yet
         self._skew = 0  # the server's clock less ours, as its last event told (µs)
         self._last_event: int | None = None  # on the server's clock

@@ -1,0 +1,445 @@
+"""What a notebook holds: a monitor of one or many servers."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import itertools
+import weakref
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sysadm_nb import loop, wire
+from sysadm_nb.client import ReceivedEvent
+from sysadm_nb.client.fleet import Fleet, Until, new_job_id
+from sysadm_nb.client.session import FrameHook
+from sysadm_nb.errors import Closed, InputError
+from sysadm_nb.job import Job
+from sysadm_nb.tables import Tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sysadm_nb.tables.jobs import JobView
+
+__all__ = ["Monitor", "ServerState"]
+
+_numbers = itertools.count(1)
+open_monitors: weakref.WeakSet[Monitor] = weakref.WeakSet()
+
+
+class ServerState(NamedTuple):
+    """How one server of a monitor stands.
+
+    Attributes
+    ----------
+    name, url : str
+    state : str
+        ``connected``, ``connecting``, ``waiting`` (to try again), ``refused`` (for good) or ``closed``.
+    detail : str
+        Why, in a sentence.
+    since : datetime
+        When it came to be so (UTC).
+    """
+
+    name: str
+    url: str
+    state: str
+    detail: str
+    since: datetime
+
+
+class Monitor:
+    """Watches servers and fills tables with what they send; get one from `connect` or `demo`.
+
+    It works in the background until ``close()``, or until nobody holds it any more. The tables can be read at
+    any time, also after that: ``events``, ``jobs``, ``commands``, ``pools``, ``system``, ``life_preserver``,
+    ``bridge`` and ``connection`` are DataFrames as of now.
+
+    Attributes
+    ----------
+    tables : Tables
+        The tables themselves.
+    loop : LoopThread
+        The handle on the loop thread on which all callbacks run.
+    server : Server or None
+        The server in this kernel that came with the monitor (see `demo`) and stops with it.
+    """
+
+    def __init__(self, tables: Tables | None = None) -> None:
+        self.tables = tables or Tables()
+        self.loop = loop.acquire()
+        self.server: Any = None
+        self.number = next(_numbers)
+        self._fleet = Fleet(self.tables)
+        self._sampling: Callable[[], None] | None = None
+        # These two outlive self: whoever is in them is told when the monitor closes or is collected.
+        self._closers: list[Callable[[], object]] = []
+        self._recorders: list[Any] = []
+        self._finalizer = weakref.finalize(
+            self, _abandon, self._fleet, self.loop, self._closers, self._recorders
+        )
+        open_monitors.add(self)
+
+    events = property(lambda self: self.tables.events, doc="Every event, one a row.")
+    jobs = property(lambda self: self.tables.jobs, doc="One row a run of a process.")
+    commands = property(lambda self: self.tables.commands, doc="One row a command of a job.")
+    pools = property(lambda self: self.tables.pools, doc="One row a pool in a sample.")
+    system = property(lambda self: self.tables.system, doc="One row a system-state event.")
+    life_preserver = property(lambda self: self.tables.life_preserver, doc="Snapshots and replications.")
+    bridge = property(lambda self: self.tables.bridge, doc="Peers of a bridge.")
+    connection = property(lambda self: self.tables.connection, doc="How the connections stood, and gaps.")
+
+    def __getitem__(self, table: str) -> pd.DataFrame:
+        return self.tables[table]
+
+    # -- servers ----------------------------------------------------------------------------------------
+
+    @property
+    def servers(self) -> list[ServerState]:
+        """How each server stands."""
+        return [
+            ServerState(s.name, s.address.url, s.state, s.detail, wire.to_datetime(s.changed_us))
+            for s in list(self._fleet.sessions.values())
+        ]
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._fleet.closed
+
+    def add(self, target: Any, **options: Any) -> None:
+        """Watch one more server, with the arguments of `connect`."""
+        from sysadm_nb import connecting
+
+        self._still_open()
+        connecting.add(self, target, **options)
+
+    def remove(self, server: str) -> None:
+        """Watch a server no longer; its rows stay."""
+        self.loop.run(self._fleet.remove(server))
+
+    def close(self) -> None:
+        """Disconnect and free everything; the tables stay. Closing twice is fine."""
+        if not self._finalizer.detach():
+            return
+        self._fleet.closed = True
+        if loop.on_loop_thread():
+            _abandon(self._fleet, self.loop, self._closers, self._recorders)
+            return
+        try:
+            with contextlib.suppress(Closed):
+                self.loop.run(self._fleet.close())
+            for closer in list(self._closers):
+                closer()
+            for recorder in self._recorders:
+                recorder.close()
+            if self.server is not None:
+                self.server.stop()
+        finally:
+            self.loop.release()
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def on_close(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Have a function called when this monitor closes; returns what undoes it."""
+        self._closers.append(callback)
+        return _remover(self._closers, callback)
+
+    def _still_open(self) -> None:
+        if self.closed:
+            raise Closed("This monitor was closed: connect again.")
+
+    # -- asking and waiting -----------------------------------------------------------------------------
+
+    def request(
+        self, namespace: str, name: str, args: Any = None, *, server: str | None = None, timeout: float = 60.0
+    ) -> Any:
+        """Ask a server for something and wait for the reply: any call it has.
+
+        Parameters
+        ----------
+        namespace, name : str
+            The call, such as ``"sysadm", "zfs"``.
+        args : JSON value, optional
+            Its arguments, such as ``{"action": "list_pools"}``.
+        server : str, optional
+            Which server, where there are several.
+        timeout : float
+            Seconds to wait for the reply.
+
+        Returns
+        -------
+        JSON value
+
+        Raises
+        ------
+        RequestRefused, RequestTimeout, ConnectionLost
+        """
+        self._still_open()
+        asked = self._fleet.request(namespace, name, args, server=server, timeout=timeout)
+        return self.loop.run(asked, timeout + 5)
+
+    def subscribe(self, *classes: str, server: str | None = None, timeout: float = 60.0) -> None:
+        """Have events sent: ``dispatcher``, ``life-preserver``, ``system-state``; all when none is named."""
+        self._still_open()
+        self.loop.run(self._fleet.subscribe(*classes, server=server, timeout=timeout), timeout + 5)
+
+    def unsubscribe(self, *classes: str, server: str | None = None, timeout: float = 60.0) -> None:
+        """Have no more events of these classes sent; of none when none is named."""
+        self._still_open()
+        self.loop.run(self._fleet.unsubscribe(*classes, server=server, timeout=timeout), timeout + 5)
+
+    def run(
+        self,
+        commands: str | Iterable[str],
+        *,
+        id: str | None = None,
+        server: str | None = None,
+        timeout: float = 60.0,
+    ) -> Job:
+        """Have a server run commands, one after another until one fails.
+
+        Parameters
+        ----------
+        commands : str or iterable of str
+            ``program arguments``, not shell lines.
+        id : str, optional
+            The process id; a new one by default.
+        server : str, optional
+            Which server, where there are several.
+        timeout : float
+            Seconds to wait for the server to take it.
+
+        Returns
+        -------
+        Job
+
+        Raises
+        ------
+        RequestRefused
+            The user may not run commands there. This is looked up first, because a server ends the connection
+            of somebody who tries.
+        """
+        self._still_open()
+        lines = [commands] if isinstance(commands, str) else list(commands)
+        if not lines or not all(isinstance(line, str) and line.strip() for line in lines):
+            raise InputError("run() takes a command such as 'zpool scrub tank', or a list of them.")
+        id = new_job_id() if id is None else id
+        if not id or id == "action":
+            raise InputError(f"A job cannot have the id {id!r}.")
+        name = self._fleet.session(server).name
+        run = self.loop.run(self._fleet.run(lines, id, server=name, timeout=timeout), 2 * timeout + 5)
+        return Job(self._fleet, self.loop, name, id, run)
+
+    def wait_for(
+        self,
+        what: Until,
+        *,
+        process_id: str | None = None,
+        server: str | None = None,
+        timeout: float | None = 60.0,
+    ) -> JobView | ReceivedEvent:
+        """Wait until something happens.
+
+        Parameters
+        ----------
+        what : str or callable
+            A job's state (``running``, ``finished``), an event (``system-state``, ...), or a function that
+            takes a `ReceivedEvent` and returns whether it is the one.
+        process_id : str, optional
+            Of which job; then the wait is over at once where the job is that far already.
+        server : str, optional
+            At which server; any by default.
+        timeout : float or None
+            Seconds; None waits as long as it takes.
+
+        Returns
+        -------
+        JobView or ReceivedEvent
+
+        Raises
+        ------
+        RequestTimeout, ConnectionLost
+        """
+        self._still_open()
+        waiting = self._fleet.wait_for(what, process_id=process_id, server=server, timeout=timeout)
+        return self.loop.run(waiting, None if timeout is None else timeout + 5)
+
+    def sample_pools(self, every: str | float | timedelta | None) -> Callable[[], None]:
+        """Ask for the pools now and then, not only wait for the server to tell (every 15 minutes).
+
+        Parameters
+        ----------
+        every : str, float, timedelta or None
+            ``"1min"``, seconds, or None to stop. It replaces what was set before.
+
+        Returns
+        -------
+        callable
+            Stops it.
+        """
+        self._still_open()
+        if self._sampling is not None:
+            self._sampling()
+            self._sampling = None
+        if every is None:
+            return lambda: None
+        seconds = _seconds(every)
+        if not seconds >= 1:
+            raise InputError(f"sample_pools({every!r}): once a second is the most.")
+        fleet, handle = self._fleet, self.loop  # the timer must not keep the monitor alive
+
+        def sample() -> None:
+            handle.start(fleet.sample_pools())
+
+        self._sampling = handle.every(seconds, sample)
+        self._closers.append(self._sampling)
+        sample()
+        return self._sampling
+
+    # -- listening --------------------------------------------------------------------------------------
+
+    def on_event(self, callback: Callable[[ReceivedEvent], object]) -> Callable[[], None]:
+        """Have a function called with every event, as `ReceivedEvent`, on the loop thread.
+
+        It must not block or wait for this monitor. When it raises, that is logged and hurts nobody else.
+
+        Returns
+        -------
+        callable
+            Undoes it.
+        """
+        return self._fleet.on_event(callback)
+
+    def on_frame(self, callback: FrameHook) -> Callable[[], None]:
+        """Have a function called with every frame: ``(text, received in µs, server, origin)``."""
+        return self._fleet.on_frame(callback)
+
+    def record(self, path: str | Path, **options: Any) -> Any:
+        """Record every frame, word for word, into a file; see `sysadm_nb.recording.Recorder`.
+
+        Returns
+        -------
+        Recorder
+            Its ``close()`` ends the recording; so does closing the monitor.
+        """
+        from sysadm_nb import recording
+
+        self._still_open()
+        recorder = recording.record(self, path, **options)
+        self._recorders.append(recorder)
+        return recorder
+
+    def arm(self, rules: Any, **options: Any) -> Any:
+        """Have rules watch what comes; see `sysadm_nb.alerts.arm`."""
+        from sysadm_nb import alerts
+
+        self._still_open()
+        return alerts.arm(self, rules, **options)
+
+    def dashboard(self, **options: Any) -> Any:
+        """All views in one; see `sysadm_nb.widgets`."""
+        from sysadm_nb import widgets
+
+        return widgets.dashboard(self, **options)
+
+    # -- showing ----------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        if self.closed:
+            return f"<Monitor closed; {self._counts()}; the tables stay, connect(...) again for more>"
+        return f"<Monitor {self._standing()}; {self._counts()}; .events .jobs .pools .dashboard() .close()>"
+
+    def _standing(self) -> str:
+        servers = self.servers
+        if len(servers) == 1:
+            (only,) = servers
+            why = f" ({wire.shell_text(only.detail)})" if only.state != "connected" and only.detail else ""
+            return f"{only.name} {only.state}{why}"
+        states: dict[str, int] = {}
+        for server in servers:
+            states[server.state] = states.get(server.state, 0) + 1
+        told = ", ".join(f"{count} {state}" for state, count in states.items())
+        return f"{len(servers)} servers{': ' if told else ''}{told}"
+
+    def _counts(self) -> str:
+        running = int((self.jobs["state"] == "running").sum())
+        jobs = len(self.jobs)
+        counts = [
+            _plural(self.tables.count("events"), "event"),
+            f"{_plural(jobs, 'job')}{f' ({running} running)' if running else ''}",
+            _plural(len(self.tables.latest_pools()), "pool"),
+        ]
+        gaps = int((self.connection["what"] == "gap").sum())
+        return ", ".join(counts + ([_plural(gaps, "gap")] if gaps else []))
+
+    def _repr_html_(self) -> str:
+        shown = self.servers[:20]
+        rows = "".join(
+            f"<tr><td><b>{html.escape(s.name)}</b></td><td>{s.state}</td>"
+            f"<td>{html.escape(wire.shell_text(s.detail))}</td><td>since {s.since:%Y-%m-%d %H:%M:%S} "
+            "UTC</td></tr>"
+            for s in shown
+        )
+        more = len(self.servers) - len(shown)
+        rest = f"<tr><td colspan=4>and {more} more: <code>.servers</code></td></tr>" if more else ""
+        state = "closed" if self.closed else self._standing()
+        advice = (
+            "<code>.events</code> <code>.jobs</code> <code>.pools</code> are DataFrames; "
+            "<code>.dashboard()</code> shows all; <code>.close()</code> ends it."
+        )
+        return (
+            f"<div><b>Monitor</b> {html.escape(state)}<br>{self._counts()}"
+            f"<table>{rows}{rest}</table>{advice}</div>"
+        )
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _remover(items: list[Any], item: Any) -> Callable[[], None]:
+    def undo() -> None:
+        with contextlib.suppress(ValueError):
+            items.remove(item)
+
+    return undo
+
+
+def _seconds(span: str | float | timedelta) -> float:
+    if isinstance(span, (int, float)):
+        return float(span)
+    import pandas as pd
+
+    try:
+        return float(pd.Timedelta(span).total_seconds())
+    except ValueError:
+        raise InputError(f'{span!r} is no span of time: use "1min", seconds or a timedelta.') from None
+
+
+def _abandon(
+    fleet: Fleet, handle: loop.LoopThread, closers: list[Callable[[], object]], recorders: list[Any]
+) -> None:
+    """Close what a collected monitor left. May run on any thread, inside anybody's lock: never waits."""
+    fleet.closed = True
+
+    async def close() -> None:
+        await fleet.close()
+        for closer in list(closers):
+            closer()
+        for recorder in recorders:
+            recorder.close(wait=False)
+
+    try:
+        closing = handle.start(close())
+    except Closed:
+        handle.release(wait=False)
+        return
+    closing.add_done_callback(lambda _: handle.release(wait=False))
