@@ -148,7 +148,11 @@ def test_priority_is_the_most_urgent_reason():
     assert priority() == "9 - Urgent"
 
 
-def test_what_a_month_has_to_tell(month):
+@pytest.mark.parametrize("seed", range(6))
+def test_what_any_month_has_to_tell(seed):
+    """The notebooks' text counts on these, whatever the seed, the weekday and the time of day."""
+    start = START + seed * (DAY + 3 * HOUR)
+    month = Machine(seed, start=start).advance(start + 30 * DAY)
     states = of(month, "system-state")
 
     def series(pool: str, key: str) -> list:
@@ -157,18 +161,32 @@ def test_what_a_month_has_to_tell(month):
     health = series("vault", "health")
     assert health[0] == health[-1] == "ONLINE"
     assert "DEGRADED" in health  # a disk died and was replaced
-    assert len(set(series("media", "size"))) == 2  # new disks came
+    assert all(
+        set(series(pool, "health")) == {"ONLINE"} for pool in ("tank", "backup", "media", "scratch", "zroot")
+    )
+    assert set(series("media", "size")) == {"7.25T", "10.9T"}  # new disks came
     assert max(int(value[:-1]) for value in series("scratch", "capacity")) >= 95  # it filled up in a night
+    assert {series("backup", "capacity")[0], series("backup", "capacity")[-1]} <= {
+        "82%",
+        "83%",
+        "87%",
+        "88%",
+        "89%",
+    }
     renamed = [event for event in states if event.args.get("hostnamechanged") == "true"]
     assert [event.args["hostname"] for event in renamed] == ["nas1.example.org"]
-    statuses = {event.args["updates"]["status"] for event in states}
     # An update runs for some minutes only, mostly between two checks.
+    statuses = {event.args["updates"]["status"] for event in states}
     assert statuses | {"updaterunning"} == {
         "noupdates",
         "updatesavailable",
         "updaterunning",
         "rebootrequired",
     }
+    assert any("Failed" in event.args["message"] for event in of(month, "life-preserver"))
+    finished = [event.args for event in of(month, "dispatcher") if event.args["state"] == "finished"]
+    upgrades = [args["process_details"] for args in finished if args.get("action") == "pkg_upgrade"]
+    assert "1" in {args["return_codes/pkg upgrade -y"] for args in upgrades}
 
 
 def test_tank_grows_on_workdays_and_backup_in_steps(month):

@@ -88,6 +88,7 @@ class Maintenance:
     def __init__(self, machine: Machine, rng: Random) -> None:
         self.machine = machine
         self.rng = rng
+        self.weeks_until_timeout = rng.randint(2, 4)
 
     def uuid(self) -> str:
         return f"{{{UUID(int=self.rng.getrandbits(128), version=4)}}}"
@@ -136,7 +137,10 @@ class Maintenance:
 
     def upgrade_packages(self, now: int) -> None:
         packages = self.machine.packages
-        works = self.rng.random() > 0.2
+        self.weeks_until_timeout -= 1
+        works = self.weeks_until_timeout > 0
+        if not works:
+            self.weeks_until_timeout = self.rng.randint(3, 9)
         steps = [update_step(), upgrade_step(packages) if works else _broken_upgrade()]
         kind = Subsystem(PKG, "pkg_log", {"action": "pkg_upgrade"})
         finished = self.queue(jobs.subsystem(f"sysadm_pkg_upgrade-{self.uuid()}", steps, now, kind))
