@@ -7,6 +7,7 @@ import gc
 import sys
 import types
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -119,13 +120,20 @@ def connect(
     return monitor
 
 
-def demo(**options: Any) -> Monitor:
+def demo(*, seed: int = 0, speed: float = 1.0, history: str | timedelta = "30D") -> Monitor:
     """A simulated storage server in this kernel, and a monitor on it.
+
+    Pools fill, snapshots come and go, disks fail; commands such as ``zpool scrub tank`` act on the simulated
+    pools, and everything else runs for real. Nothing of this machine is looked at or changed by it.
 
     Parameters
     ----------
-    **options
-        Of the simulated machine: see `sysadm_nb.server.demo.DemoMachine`.
+    seed : int
+        Equal seeds give equal machines.
+    speed : float
+        Seconds of its clock in a second of ours.
+    history : str or timedelta
+        How long it has been running; that is in the tables at once, with the origin ``backfill``.
 
     Returns
     -------
@@ -135,13 +143,18 @@ def demo(**options: Any) -> Monitor:
     from sysadm_nb.server import serve
     from sysadm_nb.server.demo import DemoMachine
 
-    server = serve(sources=[DemoMachine(**options)], allow_run=True)
+    machine = DemoMachine(seed, speed, history, hold=True)
+    tables = Tables()
+    for time, frame in machine.past():
+        tables.append(frame, received=time, server="demo", origin="backfill")
+    server = serve(sources=[machine], allow_run=True)
     try:
-        monitor = connect(server, name="demo")
+        monitor = connect(server, name="demo", tables=tables)
     except BaseException:
         server.stop()
         raise
     monitor.server = server
+    monitor.loop.call(machine.release)
     return monitor
 
 

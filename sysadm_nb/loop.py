@@ -186,7 +186,10 @@ class LoopThread:
         """Run a coroutine on the loop thread and return its future at once."""
         try:
             return asyncio.run_coroutine_threadsafe(coro, self.loop)
-        except (Closed, RuntimeError) as error:
+        except Closed:
+            coro.close()
+            raise
+        except RuntimeError as error:
             coro.close()
             raise Closed("The event loop was stopped before this call.") from error
 
