@@ -70,7 +70,8 @@ class Session:
         self.heard = self._services.clock()
         request = wire.decode_request(text)
         if isinstance(request, wire.BadRequest):
-            self._send(wire.encode_error(400, request.id), request.prefix)
+            # Real servers end the first line at a NUL as well.
+            self._send(wire.encode_error(400, request.id), request.prefix.partition("\0")[0])
             return
         try:
             args = await self._answer(request)
@@ -199,15 +200,17 @@ class Session:
         return token if self._services.tokens.use(token) is not None else None
 
     def _by_key(self, fields: dict[str, Any]) -> str | None:
-        challenge, self._challenge = self._challenge, None  # each is good for one try
         proof = fields.get("encrypted_string")
-        if challenge is None or not isinstance(proof, str):
+        if self._challenge is None or not isinstance(proof, str):
             raise Refused(401)
-        word, expires, md5_key = challenge
+        word, expires, md5_key = self._challenge
         if self._services.clock() > expires:
             raise Refused(401)
         user = self._services.parts.keys.who(word, proof, md5_key)
-        return None if user is None else self._issue(user, self._services.users.role(user))
+        if user is None:
+            return None
+        self._challenge = None  # good for one login
+        return self._issue(user, self._services.users.role(user))
 
     def _issue(self, user: str, role: str | None) -> str | None:
         return None if role is None else self._services.tokens.issue(user, role)
