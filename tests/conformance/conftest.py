@@ -11,7 +11,6 @@ import contextlib
 import os
 import ssl
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,13 +21,10 @@ import pytest
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from replay import Player  # noqa: E402
-
-import sysadm_nb as sa  # noqa: E402
-from sysadm_nb.server import Limits  # noqa: E402
-from sysadm_nb.server.source import BadRequest  # noqa: E402
+import sysadm_nb as sa
+from sysadm_nb.server import Limits
+from sysadm_nb.server.source import BadRequest
+from tests.conformance.replay import Player
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,7 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 JOBS = {
-    "slow.sh": "n=$1; d=$2; shift 2; i=1\nwhile [ $i -le $n ]; do echo ${1:-line} $i; sleep $d; i=$((i+1)); done",
+    "slow.sh": "n=$1; d=$2; shift 2; i=1\n"
+    "while [ $i -le $n ]; do echo ${1:-line} $i; sleep $d; i=$((i+1)); done",
     "err.sh": "echo to stdout; sleep 0.05; echo to stderr >&2; exit 3",
     "burst.sh": "for b in 1 2 3 4 5 6; do\n for l in 1 2 3 4 5 6 7 8 9 10; do\n"
     "  echo burst $b line $l xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n done; sleep 0.3\ndone",

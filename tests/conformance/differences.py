@@ -139,12 +139,12 @@ DIFFERENCES = (
 )
 """Besides these, four differences of form are taken out of both sides before comparing:
 
-- dispatcher events come in the documented form for every job (doc: 2.1), so jobs are compared by what they came
-  to: commands, logs, return codes;
+- dispatcher events come in the documented form for every job (doc: 2.1), so jobs are compared by what they
+  came to: commands, logs, return codes;
 - a login's reply tells the token's life in seconds, where the original says 0 (wire: "The real server sends 0
   seconds always (the document: 300)");
-- `read_logs` has no ``""`` key and loses no entry of the same second (wire: "entries of the same second overwrite
-  each other, there is an extra "" key"), so its entries are compared by what they tell of;
+- `read_logs` has no ``""`` key and loses no entry of the same second (wire: "entries of the same second
+  overwrite each other, there is an extra "" key"), so its entries are compared by what they tell of;
 - a command's quotes are a shell's: single quotes count too (wire: "Commands are `program arguments…`").
 """
 

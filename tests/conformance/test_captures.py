@@ -1,4 +1,4 @@
-"""Every frame that was sent to the original server, sent to ours (or to another), and the answers compared."""
+"""Every frame that was sent to the original server, sent to ours (or another), and the answers compared."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from conftest import STATE, UnderTest
-from differences import DIFFERENCES, find
-from replay import Player, Step, comparable, is_event, outcomes, sign, split, steps
+
+from tests.conformance.conftest import STATE, UnderTest
+from tests.conformance.differences import DIFFERENCES, find
+from tests.conformance.replay import Player, Step, comparable, is_event, outcomes, sign, split, steps
 
 JOBS_FOLDER = "/usr/local/share/jobs"
 
