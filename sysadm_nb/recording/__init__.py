@@ -7,11 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from sysadm_nb.recording.opened import Recording, open_recording, remember
 from sysadm_nb.recording.recorder import Recorder, record
+from sysadm_nb.recording.salvage import salvage
 
 if TYPE_CHECKING:
     from sysadm_nb.recording.player import Replay, replay
 
-__all__ = ["Recorder", "Recording", "Replay", "open_recording", "record", "remember", "replay"]
+__all__ = [
+    "Recorder",
+    "Recording",
+    "Replay",
+    "open_recording",
+    "record",
+    "remember",
+    "replay",
+    "salvage",
+]
 
 
 def __getattr__(name: str) -> Any:

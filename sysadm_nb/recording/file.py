@@ -96,8 +96,8 @@ def explained(path: Path) -> Iterator[None]:
 
 def _torn(path: Path, reason: str) -> RecordingError:
     return RecordingError(
-        f"{path} is torn or damaged ({reason}). What is left of it can be saved with: "
-        f"sqlite3 '{path}' .recover | sqlite3 saved{path.suffix}"
+        f"{path} is torn or damaged ({reason}). Save what is left of it with "
+        f"sysadm_nb.recording.salvage({path.name!r}, {'saved' + path.suffix!r})."
     )
 
 

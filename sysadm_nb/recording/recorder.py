@@ -80,6 +80,8 @@ class Recorder:
         self._flushing = asyncio.Lock()
         self._loop = loop.acquire()
         self._task = self._loop.start(self._run())
+        if not loop.on_loop_thread():  # a task that ends before it began would write nothing
+            self._loop.run(asyncio.sleep(0))
 
     @property
     def path(self) -> Path:
@@ -191,7 +193,10 @@ class Recorder:
                 self._resume()
 
     async def _in_thread(self, batch: list[Item]) -> int:
-        work = asyncio.ensure_future(asyncio.to_thread(self._writer.write, batch))
+        try:
+            work = asyncio.get_running_loop().run_in_executor(None, self._writer.write, batch)
+        except RuntimeError:  # the interpreter shuts down: no worker any more, and nobody to wait for us
+            return self._writer.write(batch)
         while not work.done():
             try:
                 await asyncio.wait([work])

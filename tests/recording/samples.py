@@ -55,7 +55,7 @@ def write(
     path: Path, frames: Iterable[tuple[int, str | bytes]], server: str = "nas", **options: object
 ) -> None:
     """Record frames that came at the given times."""
-    writer = Writer(path, **options)  # type: ignore[arg-type]
+    writer = Writer(path)
     writer.write([Frame(text, received, server, "live") for received, text in frames])
     writer.close()
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sysadm_nb as sa
+from sysadm_nb import wire
 from sysadm_nb.recording import Recorder, reader, record
 from sysadm_nb.recording.reader import Place, Selection
 from sysadm_nb.recording.writer import Frame, Writer
@@ -125,8 +126,10 @@ def test_nothing_of_a_login_is_recorded(tmp_path: Path) -> None:
 
 def test_polled_pools_and_lists_of_jobs_are_recorded(tmp_path: Path) -> None:
     monitor = FakeMonitor()
-    pools = '{"args":{"list_pools":{"tank":{"size":"10G","alloc":"5G","capacity":"50%","health":"ONLINE"}}},"id":"p","name":"response","namespace":"sysadm"}'
-    jobs = '{"args":{"jobs":{"no_queue":{"j":{"commands":["sleep 9"],"state":"running"}}}},"id":"l","name":"response","namespace":"rpc"}'
+    tank = {"size": "10G", "alloc": "5G", "capacity": "50%", "health": "ONLINE"}
+    pools = wire.encode("sysadm", "response", {"list_pools": {"tank": tank}}, "p")
+    queue = {"j": {"commands": ["sleep 9"], "state": "running"}}
+    jobs = wire.encode("rpc", "response", {"jobs": {"no_queue": queue}}, "l")
     with record(monitor, tmp_path / "a.sysadm") as recorder:
 
         async def feed() -> None:
