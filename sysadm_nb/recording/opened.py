@@ -20,7 +20,7 @@ from sysadm_nb import loop
 from sysadm_nb.errors import InputError, RecordingError
 from sysadm_nb.recording import file, parquet, reader
 from sysadm_nb.recording.reader import Note, Place, Selection
-from sysadm_nb.tables import Tables
+from sysadm_nb.tables import SCHEMA, Tables
 
 log = logging.getLogger("sysadm_nb.recording")
 
@@ -84,7 +84,7 @@ def open_recording(
     )
     if selection.start >= selection.end:
         raise InputError(f"start {start!r} is not before end {end!r}: nothing would be read.")
-    return Recording(path, selection, Tables(max_rows=max_rows, max_text=max_text))
+    return Recording(path, selection, max_rows, max_text)
 
 
 def moment(value: str | datetime | int, newest: int) -> int:
@@ -121,17 +121,18 @@ class Recording:
         As of a monitor.
     """
 
-    def __init__(self, path: Path, selection: Selection, tables: Tables) -> None:
+    def __init__(self, path: Path, selection: Selection, max_rows: int, max_text: int) -> None:
         self.path = path
         self.selection = selection
-        self.tables = tables
+        self.tables = Tables(max_rows=max_rows, max_text=max_text)
         self._place = Place()
         self._reading = threading.Lock()
         self._unfollow: Callable[[], None] | None = None
         self.refresh()
-        gone = {name: count for name, count in tables.dropped.items() if not name.endswith(".text")}
+        more = {name: self.tables.count(name) - max_rows for name in SCHEMA if name not in parquet.CHANGING}
+        gone = {name: count for name, count in more.items() if count > 0}
         if gone:
-            lost = ", ".join(f"{count:,} {name}" for name, count in gone.items())
+            lost = ", ".join(f"{count:,} of {name}" for name, count in gone.items())
             warnings.warn(
                 f"{path} holds more rows than max_rows: the oldest are not in the tables ({lost}). "
                 "Open less of it (start=, end=, events=) or pass a larger max_rows.",

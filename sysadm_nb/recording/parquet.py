@@ -23,7 +23,7 @@ PIECE_TEXT: Final = 64 * 2**20
 STEP_TEXT: Final = 4 * 2**20  # frames of this size together cannot fill a table between two looks at it
 MAX_ROWS: Final = 1_000_000
 MAX_TEXT: Final = 2**30
-_CHANGING: Final = ("jobs", "commands")  # their rows change until the end
+CHANGING: Final = ("jobs", "commands")  # their rows change until the end
 
 Feed = Callable[[Tables, Iterable[reader.Entry]], int]
 
@@ -40,18 +40,18 @@ def write(path: Path, selection: Selection, folder: Path, feed: Feed) -> dict[st
         for step in steps:
             frames += feed(tables, step)
             text += STEP_TEXT
-            new = max(tables.count(name) - written[name] for name in SCHEMA if name not in _CHANGING)
+            new = max(tables.count(name) - written[name] for name in SCHEMA if name not in CHANGING)
             if frames >= PIECE_FRAMES or text >= PIECE_TEXT or new >= PIECE_FRAMES:
                 break
         else:
             frames = 0
         for name in SCHEMA:
-            if name not in _CHANGING:
+            if name not in CHANGING:
                 written[name], rows = tables.since(name, written[name])
                 _write(folder / name, rows, number)
         if not frames:
             break
-    for name in _CHANGING:
+    for name in CHANGING:
         rows = tables[name]
         _write(folder / name, rows, 0)
         written[name] = len(rows)

@@ -60,9 +60,7 @@ def salvage(path: str | Path, to: str | Path) -> int:
             try:
                 damaged.execute("SELECT 1 FROM frames LIMIT 0")
             except sqlite3.DatabaseError as error:
-                raise RecordingError(
-                    f"{path} is no recording, or too damaged: {error}."
-                ) from error
+                raise RecordingError(f"{path} is no recording, or too damaged: {error}.") from error
             with contextlib.closing(file.open_to_write(to)) as saved:
                 saved.execute("BEGIN")
                 counts = {name: _copy(damaged, saved, name) for name in ("recorders", "frames", "records")}
