@@ -8,7 +8,7 @@ import itertools
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import websockets.asyncio.client as websockets_client
@@ -69,6 +69,10 @@ class Connection:
         Why the connection ended; None while it is open.
     dropped : int
         Events that an iteration too slow has lost.
+    certified : bool
+        Whether the server's certificate is pinned or verified: only then may a key answer it.
+    answers : dict of str to callable
+        What the peer's own requests are answered with, by ``namespace/name``.
     """
 
     def __init__(
@@ -81,6 +85,8 @@ class Connection:
         keep_alive: float = KEEP_ALIVE_S,
         ping_interval: float = PING_INTERVAL_S,
         ping_timeout: float = PING_TIMEOUT_S,
+        certified: bool = False,
+        answers: Mapping[str, Callable[[Any], Any]] | None = None,
     ) -> None:
         self.address = address
         self.name = name or str(address)
@@ -89,7 +95,8 @@ class Connection:
         self.subscriptions: set[str] = set()
         self.lost: ConnectionLost | None = None
         self.dropped = 0
-        self.answers: dict[str, Callable[[Any], Any]] = {"rpc/identify": _identify}
+        self.certified = certified
+        self.answers: dict[str, Callable[[Any], Any]] = {"rpc/identify": _identify, **(answers or {})}
         self.relogin: Callable[[], Awaitable[None]] | None = None
         self.on_send: Callable[[], None] | None = None
         self.on_clock_jump: Callable[[float], None] | None = None
@@ -232,6 +239,8 @@ class Connection:
                     self._handle(frame, now_us())
                 except Exception:
                     log.exception("A frame from %s could not be handled", self.name)
+        except ConnectionClosed:
+            pass  # the reason is worked out at the end
         finally:
             self._end()
 

@@ -187,7 +187,9 @@ async def connect_once(
     **options
         Passed to `Connection`.
     """
-    connection = Connection(await open_link(address, verify, fingerprint, timeout), address, **options)
+    certified = address.secure and (verify is not False or fingerprint is not None)
+    link = await open_link(address, verify, fingerprint, timeout)
+    connection = Connection(link, address, certified=certified, **options)
     try:
         await identify(connection, timeout)
         await login(connection, timeout)
