@@ -27,6 +27,7 @@ _HOME = {
     "demo": "connecting",
     "nest": "loop",
     "open_recording": "recording",
+    "register_key": "client.keys",
     "replay": "recording",
     "serve": "server",
 }
