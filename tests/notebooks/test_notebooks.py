@@ -1,4 +1,4 @@
-"""Every notebook runs from top to bottom in a real kernel, says nothing on stderr, and is committed without output."""
+"""Every notebook runs from top to bottom in a real kernel, is silent on stderr, and has no output in git."""
 
 import time
 from pathlib import Path

@@ -209,7 +209,12 @@ def test_pkg_upgrades_what_is_newer_and_then_has_nothing_to_do(machine):
     assert run(machine, "pkg info curl") == (0, "curl-8.11.0\n", "")
 
 
-def test_pkg_update_prints_as_it_goes(machine):
+def test_pkg_update_prints_as_it_goes_and_finds_something_new(machine):
+    assert machine.packages.newer == {}
     pieces = list(commands.run(machine, ["pkg", "update"]))
     assert len(pieces) > 5
     assert sum(piece.after for piece in pieces) == pytest.approx(2.6)
+    assert len(machine.packages.newer) == 4
+    assert machine.updates == {"status": "updatesavailable", "details": "4 package(s) can be upgraded."}
+    list(commands.run(machine, ["pkg", "update"]))
+    assert len(machine.packages.newer) == 4

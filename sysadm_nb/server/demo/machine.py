@@ -60,6 +60,7 @@ class Machine:
         self.hostname_changed = False
         self.updates: dict[str, Any] = {"status": "noupdates"}
         self.packages = maintenance.Packages()
+        self.catalogue = self.rng("catalogue")
         self.bursts: list[Burst] = []
         self.down = False
         self.pools = plan.build_pools()

@@ -104,20 +104,8 @@ class Maintenance:
         self.machine.emit("dispatcher", args)
 
     def release(self, now: int) -> None:
-        """Newer packages appear."""
-        packages = self.machine.packages
-        packages.release(self.rng.sample(list(packages.installed), self.rng.randint(2, 7)))
-        if self.machine.updates["status"] == "noupdates":
-            self._offer_updates()
+        release(self.machine, self.rng.randint(2, 7))
         self.machine.at(now + self.rng.randint(4 * 24, 11 * 24) * HOUR, self.release)
-
-    def _offer_updates(self) -> None:
-        count = len(self.machine.packages.newer)
-        self.machine.updates = (
-            {"status": "updatesavailable", "details": f"{count} package(s) can be upgraded."}
-            if count
-            else {"status": "noupdates"}
-        )
 
     def check_packages(self, now: int) -> None:
         packages = self.machine.packages
@@ -214,6 +202,15 @@ class Maintenance:
             events.append((time, args))
         self.queue(events)
         self.machine.at(now + self.rng.randint(12 * 24, 30 * 24) * HOUR, self.fetch)
+
+
+def release(machine: Machine, count: int) -> None:
+    """Newer versions of some packages appear."""
+    packages = machine.packages
+    packages.release(machine.catalogue.sample(list(packages.installed), count))
+    if machine.updates["status"] in ("noupdates", "updatesavailable"):
+        details = f"{len(packages.newer)} package(s) can be upgraded."
+        machine.updates = {"status": "updatesavailable", "details": details}
 
 
 def upgrade(machine: Machine, now: int = 0) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from sysadm_nb.server.demo.command import Command, Output, Run, Wrong
 from sysadm_nb.server.demo.machine import Machine
-from sysadm_nb.server.demo.maintenance import update_step, upgrade, upgrade_step
+from sysadm_nb.server.demo.maintenance import release, update_step, upgrade, upgrade_step
 
 
 def _pieces(output: Iterable[tuple[float, str]], seconds: float) -> Generator[Output, None, None]:
@@ -23,6 +23,8 @@ def _update(machine: Machine, arguments: list[str]) -> Run:
     gnu_getopt(arguments, "fq")
     step = update_step()
     yield from _pieces(step.output, step.seconds)
+    if not machine.packages.newer:  # the catalogue has something new for whoever asks
+        release(machine, 4)
     return step.code
 
 
