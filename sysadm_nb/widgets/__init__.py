@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .jobs import JobsView
+from .pools import PoolsView
 
-__all__ = ["JobsView"]
+__all__ = ["JobsView", "PoolsView"]

@@ -169,9 +169,13 @@ function detail(store, close, signal) {
   signal.addEventListener("abort", () => log.destroy());
 
   function confirm(on) {
-    ask.hidden = on || !store.values.may_run || store.rows.get(id)?.[STATE] !== "running";
+    ask.hidden = on || !mayKill(store.rows.get(id));
     question.hidden = !on;
     if (on) keep.focus();
+  }
+
+  function mayKill(row) {
+    return row && (row[STATE] === "running" || row[STATE] === "pending") && store.values.may_run?.includes(row[SERVER]);
   }
 
   function kill() {
@@ -319,7 +323,7 @@ function detail(store, close, signal) {
         put(killed, "");
         confirm(false);
       }
-      if (question.hidden && !killed.textContent) ask.hidden = !store.values.may_run || row[STATE] !== "running";
+      if (question.hidden && !killed.textContent) ask.hidden = !mayKill(row);
       put(heading, title(row));
       attribute(heading, "title", title(row));
       drawFacts(row, several);
@@ -402,8 +406,9 @@ function runBox(store) {
   return {
     toggle,
     form,
-    draw(servers) {
-      const may = Boolean(store.values.may_run);
+    draw() {
+      const servers = store.values.may_run ?? [];
+      const may = servers.length > 0;
       toggle.hidden = !may;
       if (!may) form.hidden = true;
       where.el.hidden = servers.length < 2;
@@ -544,7 +549,7 @@ export default view(({ store, root, signal }) => {
     server.draw(want.server, [[null, "All servers"], ...servers.map((name) => [name, plain(name)])]);
     sort.draw(store.control("sort"), [["newest", "Newest first"], ["oldest", "Oldest first"], ["state", "Most urgent first"], ["longest", "Longest first"]]);
     if (document.activeElement !== search.input && search.input.value !== (want.search ?? "")) search.input.value = want.search ?? "";
-    run.draw(servers);
+    run.draw();
     tellEnded();
     list.set(ids);
     const none = ids.length === 0;

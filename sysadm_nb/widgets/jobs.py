@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Any, Final
 
 from traitlets import Enum, Int, Unicode
@@ -71,8 +72,9 @@ def tail(shown: str, log: str, limit: int) -> str:
 class JobsModel:
     """Jobs as rows, and the logs of those that are looked at."""
 
-    def __init__(self, tables: Any) -> None:
+    def __init__(self, tables: Any, may_run: Callable[[], list[str]] = list) -> None:
         self.tables = tables
+        self.may_run = may_run  # names of the servers where this login may run and kill jobs
         self.state = State()
         self.selected: int | None = None
         self._version = 0
@@ -83,15 +85,19 @@ class JobsModel:
 
     def refresh(self, now: float) -> None:
         self._version, changed = self.tables.job_changes(self._version)
-        for job in changed:
+        newest = len(changed) - WATCHED // 2
+        for number, job in enumerate(changed):
             key = (job.server, job.process_id, job.run)
             row = self._ids.get(key)
             if row is None:
                 row = self._add(key)
+                if not self._first or number >= newest or job.state == "running":
+                    self._watch(row)
             self.state.put(row, cells_of(job))
             if row in self._watched or row == self.selected:
                 self._show_log(row, job)
         self._first = False
+        self.state.set("may_run", self.may_run())
 
     def _add(self, key: tuple[str, str, int]) -> int:
         row = self._ids[key] = next(reversed(self._keys), 0) + 1
@@ -101,13 +107,14 @@ class JobsModel:
             del self._ids[self._keys.pop(oldest)]
             self._hide_log(oldest)
             self.state.drop(oldest)
-        if not self._first:
-            self._watched.append(row)
-            while len(self._watched) > WATCHED:
-                gone = self._watched.popleft()
-                if gone != self.selected:
-                    self._hide_log(gone)
         return row
+
+    def _watch(self, row: int) -> None:
+        self._watched.append(row)
+        while len(self._watched) > WATCHED:
+            gone = self._watched.popleft()
+            if gone != self.selected:
+                self._hide_log(gone)
 
     def select(self, row: int | None) -> None:
         """Open a job: its whole log is sent, and followed."""
@@ -273,7 +280,30 @@ class JobsView(View):
     model: JobsModel
 
     def __init__(self, source: Any, **traits: Any) -> None:
-        super().__init__(source, JobsModel(tables_of(source)), **traits)
+        self._fleet = getattr(source, "_fleet", None)  # what a monitor asks its servers through
+        super().__init__(source, JobsModel(tables_of(source), self._may_run), **traits)
+
+    def _may_run(self) -> list[str]:
+        if self._fleet is None or self._fleet.closed:
+            return []
+        sessions = list(self._fleet.sessions.values())
+        return [s.name for s in sessions if "write" in s.rights.get("rpc/dispatcher", "")]
+
+    async def do_kill(self, row: int) -> None:
+        """Ask the server to end a job."""
+        server, process_id, _ = self.model.key(row)
+        await self._asked().kill(process_id, server=server, timeout=30.0)
+
+    async def do_run(self, commands: list[str], server: str | None = None) -> None:
+        """Have a server run commands, and open the job."""
+        from ..client.fleet import new_job_id
+
+        await self._asked().run(commands, new_job_id(), server=server, timeout=30.0)
+
+    def _asked(self) -> Any:
+        if self._fleet is None:
+            raise InputError("These jobs are from tables or a recording: there is no server to ask.")
+        return self._fleet
 
     def controls_changed(self) -> None:
         if self.selected != self.model.selected:

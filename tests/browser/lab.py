@@ -170,7 +170,7 @@ class Page:
             "async name => { await window.jupyterapp.commands.execute('apputils:change-theme', {theme: name}) }", name
         )
         dark = "false" if "Dark" in name else "true"
-        self.tab.wait_for_selector(f'body[data-jp-theme-light="{dark}"]', timeout=15_000)
+        self.tab.wait_for_selector(f'body[data-jp-theme-light="{dark}"]', state="attached", timeout=15_000)
 
     def view(self, css: str = ".sysadm-nb", nth: int = 0) -> Any:
         return self.tab.locator(css).nth(nth)

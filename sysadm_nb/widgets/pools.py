@@ -1,0 +1,332 @@
+"""PoolsView: how full and how healthy every pool is, where it comes from and where it goes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import numpy as np
+from traitlets import Bool, Enum, Float, TraitError, validate
+
+from ..wire import format_size
+from ._base import View, tables_of
+from ._state import State
+from ._static import moment, table_html, table_text
+
+# The cells of a row, by position; pools.js reads them by the same numbers.
+CELLS: Final = (
+    "server",
+    "pool",
+    "hostname",
+    "size",  # bytes
+    "alloc",
+    "free",
+    "used",  # percent, exact where the sizes are
+    "frag",  # percent
+    "dedup",
+    "health",
+    "meaning",  # of the health, in words
+    "time",  # of the sample, microseconds since the epoch
+    "repaired",  # the server's columns were shifted by one and were put back
+    "outlook",  # the forecast in one phrase, or None
+    "days",  # until full, or None
+)
+
+# The states that `zpool status` can show, in words.
+MEANING: Final = {
+    "ONLINE": "all devices work",
+    "DEGRADED": "a device failed or is missing; the data is there, with less protection",
+    "FAULTED": "too many devices failed; the data cannot be read",
+    "OFFLINE": "taken offline by an administrator",
+    "UNAVAIL": "its devices cannot be opened",
+    "REMOVED": "a device was pulled out while it ran",
+    "SUSPENDED": "reading and writing wait until its devices are back",
+}
+SPANS: Final = {"hour": 3600, "day": 86400, "week": 7 * 86400, "all": None}
+POINTS: Final = 160  # of a sparkline
+NEWEST: Final = 400_000  # samples looked at for the sparklines
+REDRAW_S: Final = 20.0  # between two readings of the whole history; what comes meanwhile is added by the browser
+OUTLOOK_S: Final = 300.0  # between two forecasts
+
+
+class PoolsModel:
+    """The newest sample of each pool, and the history of a chosen span."""
+
+    def __init__(self, tables: Any) -> None:
+        self.tables = tables
+        self.state = State()
+        self.span = "day"
+        self._ids: dict[tuple[str, str], int] = {}
+        self._count = self._gaps = -1
+        self._drawn = -math.inf  # when the history was read last
+        self._drawn_count = -1
+        self._outlook: dict[tuple[str, str], tuple[str, float | None]] = {}
+        self._asked = -math.inf  # when the forecast was made last
+
+    def refresh(self, now: float) -> None:
+        count, gaps = self.tables.count("pools"), self.tables.count("connection")
+        settled = count == self._count
+        if not settled or gaps != self._gaps or not self._ids:
+            self._count = count
+            for key, pool in self.tables.latest_pools().items():
+                row = self._ids.setdefault(key, len(self._ids) + 1)
+                self.state.put(row, self._cells(key, pool))
+        stale = self._drawn_count != count and (now - self._drawn > REDRAW_S or (settled and now - self._drawn > 1))
+        if stale or gaps != self._gaps:
+            self._gaps, self._drawn, self._drawn_count = gaps, now, count
+            self._read_history(now)
+
+    def _cells(self, key: tuple[str, str], pool: Any) -> list[Any]:
+        size, alloc = _number(pool.size_bytes), _number(pool.alloc_bytes)
+        used = _number(pool.capacity_pct)
+        if size and alloc is not None:
+            used = round(100 * alloc / size, 2)
+        health = pool.health or "unknown"
+        phrase, days = self._outlook.get(key, (None, None))
+        return [
+            *key,
+            pool.hostname,
+            size,
+            alloc,
+            _number(pool.free_bytes),
+            used,
+            _number(pool.frag_pct),
+            _number(pool.dedup_ratio),
+            health,
+            MEANING.get(str(health).upper(), "a state this program does not know"),
+            pool.time,
+            bool(pool.repaired),
+            phrase,
+            days,
+        ]
+
+    # ---- history --------------------------------------------------------------------------------------------
+
+    def redraw(self) -> None:
+        """Read the history anew at the next refresh: another span was chosen."""
+        self._drawn, self._drawn_count = -math.inf, -1
+
+    def _read_history(self, now: float) -> None:
+        lines = history(self.tables.pools.tail(NEWEST), SPANS[self.span], now)
+        for key, row in self._ids.items():
+            self.state.set(f"line/{row}", lines.get(key))
+        self.state.set("span_s", SPANS[self.span])
+        if now - self._asked > OUTLOOK_S:
+            self._asked = now
+            self._read_outlook()
+
+    def _read_outlook(self) -> None:
+        self._outlook = outlook(self.tables.pools.tail(NEWEST))
+        for key, pool in self.tables.latest_pools().items():
+            if key in self._ids:
+                self.state.put(self._ids[key], self._cells(key, pool))
+
+    # ---- static forms ---------------------------------------------------------------------------------------
+
+    def summary(self) -> str:
+        rows = self.state.rows.values()
+        parts = []
+        for word, count in (
+            ("not healthy", sum(cells[9] != "ONLINE" for cells in rows)),
+            ("over 80%", sum((cells[6] or 0) > 80 for cells in rows)),
+        ):
+            if count:
+                parts.append(f"{count:,} {word}")
+        return ", ".join([f"{len(rows):,} pool{'' if len(rows) == 1 else 's'}", *parts])
+
+    def _lines(self, limit: int) -> list[list[object]]:
+        rows = sorted(self.state.rows.values(), key=lambda c: (c[9] == "ONLINE", -(c[6] or 0), c[0], c[1]))
+        return [
+            [
+                cells[1],
+                cells[0],
+                f"{cells[6]:.0f}% {bar(cells[6])}" if cells[6] is not None else "",
+                format_size(cells[3]) if cells[3] is not None else "-",
+                format_size(cells[4]) if cells[4] is not None else "-",
+                format_size(cells[5]) if cells[5] is not None else "-",
+                cells[9] if cells[9] == "ONLINE" else f"{cells[9]}: {cells[10]}",
+                moment(cells[11]),
+            ]
+            for cells in rows[:limit]
+        ]
+
+    _HEAD: Final = ("pool", "server", "used", "size", "alloc", "free", "health", "as of")
+
+    def text(self) -> str:
+        return table_text(f"Pools: {self.summary()}", self._HEAD, self._lines(30), len(self.state.rows) - 30)
+
+    def html(self) -> str:
+        return table_html("Pools", self.summary(), self._HEAD, self._lines(60), len(self.state.rows) - 60)
+
+
+def bar(percent: float, width: int = 10) -> str:
+    """A capacity bar in text.
+
+    >>> bar(42)
+    '████░░░░░░'
+    """
+    full = min(width, max(0, round(percent / 100 * width)))
+    return "█" * full + "░" * (width - full)
+
+
+def history(pools: Any, span_s: float | None, now: float) -> dict[tuple[str, str], dict[str, Any]]:
+    """The line of each pool over a span, thinned out to what a sparkline can show.
+
+    Parameters
+    ----------
+    pools : DataFrame
+        The ``pools`` table.
+    span_s : float or None
+        Seconds back from the end; None is everything there is.
+    now : float
+        Seconds since the epoch. The span ends here, or at the newest sample where the samples' clock is another
+        one (a simulation, a recording): told by samples that came more than a day apart from their own time.
+
+    Returns
+    -------
+    dict
+        ``(server, pool)`` to ``{"from": s, "to": s, "t": [s after from], "y": [percent or None]}``. A None stands
+        in a gap: where samples are missing for more than three times their usual distance.
+    """
+    pools = pools[(pools["origin"] != "last") & pools["capacity_pct"].notna()]
+    if pools.empty:
+        return {}
+    times = pools["time"].to_numpy("datetime64[us]").astype(np.int64) / 1e6
+    newest = float(times.max())
+    received = pools["received"].to_numpy("datetime64[us]").astype(np.int64) / 1e6
+    own_clock = abs(float(received[times.argmax()]) - newest) > 86400 or now < newest
+    end = newest if own_clock else now
+    begin = float(times.min()) if span_s is None else end - span_s
+    used = pools["alloc_bytes"].to_numpy() / pools["size_bytes"].to_numpy() * 100
+    used = np.where(np.isfinite(used), used, pools["capacity_pct"].to_numpy())
+    server, name = pools["server"].cat, pools["pool"].cat
+    codes = server.codes.to_numpy().astype(np.int64) * (len(name.categories) + 1) + name.codes.to_numpy()
+    order = np.lexsort((times, codes))
+    codes, times, used = codes[order], times[order], used[order]
+    edges = np.flatnonzero(np.diff(codes, prepend=codes[0] - 1))
+    lines = {}
+    for first, last in zip(edges, [*edges[1:], len(codes)], strict=True):
+        key = divmod(int(codes[first]), len(name.categories) + 1)
+        t, y = thin(times[first:last], used[first:last], begin, end)
+        lines[(str(server.categories[key[0]]), str(name.categories[key[1]]))] = {
+            "from": round(begin),
+            "to": round(end),
+            "t": [round(float(x) - round(begin), 1) for x in t],
+            "y": [None if math.isnan(x) else round(float(x), 2) for x in y],
+        }
+    return lines
+
+
+def thin(times: Any, values: Any, begin: float, end: float) -> tuple[Any, Any]:
+    """The last sample of each of `POINTS` slots, with a NaN in each gap.
+
+    Parameters
+    ----------
+    times : array of float64, sorted
+        Seconds.
+    values : array of float64, as long
+    begin, end : float
+        The span in seconds; the newest sample before it is kept too, so that the line comes in from the left.
+    """
+    steps = np.diff(times)
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    width = max((end - begin) / POINTS, 1e-6)
+    first = max(0, int(np.searchsorted(times, begin)) - 1)
+    times, values = times[first:], values[first:]
+    slot = np.floor((times - begin) / width)
+    keep = np.append(slot[1:] != slot[:-1], True)
+    gap_after = np.append(np.diff(times) > max(3 * usual, 1.5 * width), False)
+    keep |= gap_after
+    keep[1:] |= gap_after[:-1]
+    at = np.flatnonzero(keep)
+    holes = np.flatnonzero(gap_after[at])
+    t = np.insert(times[at], holes + 1, times[at][holes])
+    y = np.insert(values[at], holes + 1, np.nan)
+    return t, y
+
+
+def outlook(pools: Any) -> dict[tuple[str, str], tuple[str, float | None]]:
+    """The forecast of each pool in a phrase, from `sysadm_nb.trends`; nothing where that is not to be had."""
+    from .. import trends
+
+    forecast = getattr(trends, "forecast", None)
+    if forecast is None or pools.empty:
+        return {}
+    found = {}
+    for row in forecast(pools).to_dict("records"):
+        days = row.get("days_left")
+        if days is None or math.isnan(days):
+            continue
+        found[(str(row["server"]), str(row["pool"]))] = (phrase_of(days), float(days))
+    return found
+
+
+def phrase_of(days: float) -> str:
+    """Days until full, in words.
+
+    >>> phrase_of(0.3), phrase_of(1.2), phrase_of(41.4), phrase_of(200), phrase_of(2000)
+    ('full within a day', 'full in about 1 day', 'full in about 41 days', 'full in about 7 months', 'not full for years')
+    """
+    if days < 1:
+        return "full within a day"
+    if days < 90:
+        return f"full in about {days:.0f} day{'' if round(days) == 1 else 's'}"
+    if days < 730:
+        return f"full in about {days / 30.4:.0f} months"
+    return "not full for years"
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or value != value else value
+
+
+class PoolsView(View):
+    """The pools of one or more servers, live: capacity, health in words, history and outlook.
+
+    Parameters
+    ----------
+    source : Monitor, Recording or Tables
+    span : {'hour', 'day', 'week', 'all'}, optional
+        What the sparklines show.
+    sort : {'urgency', 'name', 'used'}, optional
+        The order of pools; urgency puts the unhealthy and the fullest first.
+    collapse : bool or None, optional
+        Whether healthy pools with space left shrink to a line each; None does so when there are more than 9 pools.
+    by_server : bool, optional
+        Whether pools are grouped by server, where there are several.
+    warning_pct, critical_pct : float, optional
+        The marks on the capacity bars, in percent.
+
+    Examples
+    --------
+    >>> import sysadm_nb as sa
+    >>> view = sa.PoolsView(sa.Tables(), warning_pct=70)
+    >>> view
+    <PoolsView: 0 pools>
+    >>> view.close()
+    """
+
+    module = "pools"
+    controls = ("span", "sort", "collapse", "by_server", "warning_pct", "critical_pct")
+
+    span = Enum([*SPANS], "day")
+    sort = Enum(["urgency", "name", "used"], "urgency")
+    collapse = Bool(None, allow_none=True)
+    by_server = Bool(True)
+    warning_pct = Float(80.0)
+    critical_pct = Float(90.0)
+    model: PoolsModel
+
+    def __init__(self, source: Any, **traits: Any) -> None:
+        super().__init__(source, PoolsModel(tables_of(source)), **traits)
+
+    @validate("warning_pct", "critical_pct")
+    def _percent(self, proposal: Any) -> float:
+        if not 0 < proposal["value"] <= 100:
+            raise TraitError(f"{proposal['trait'].name} is a percentage between 0 and 100.")
+        return float(proposal["value"])
+
+    def controls_changed(self) -> None:
+        if self.span != self.model.span:
+            self.model.span = self.span
+            self.model.redraw()
