@@ -65,7 +65,8 @@ class DemoMachine:
             raise InputError(f"speed={speed!r}: use a number above 0, at most {FASTEST:,}; 1 is real time")
         self.speed = speed
         self._wall = time.time_ns() // 1000
-        self.machine = Machine(seed, start=self._wall - _microseconds(history))
+        start = (self._wall - _microseconds(history)) // SECOND * SECOND
+        self.machine = Machine(seed, start=start)
         self._last: dict[str, Event] = {}
         self._released = asyncio.Event()
         if not hold:
