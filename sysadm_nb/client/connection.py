@@ -9,7 +9,7 @@ import logging
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import websockets.asyncio.client as websockets_client
 from websockets.exceptions import ConnectionClosed
@@ -18,6 +18,9 @@ from sysadm_nb import wire
 from sysadm_nb.client.address import Address
 from sysadm_nb.client.events import ReceivedEvent, ResendMarker
 from sysadm_nb.errors import ConnectionLost, InputError, RequestRefused, RequestTimeout
+
+if TYPE_CHECKING:
+    from sysadm_nb.client.relay import Relay
 
 log = logging.getLogger("sysadm_nb")
 
@@ -102,6 +105,8 @@ class Connection:
         self.on_clock_jump: Callable[[float], None] | None = None
         self.certain_us = now_us()
         """What the server sent up to this time (µs) has come, as far as it can be known."""
+        self.relay: Relay | None = None
+        """Where the peer is a bridge: what it relays."""
         self._link = link
         self._deliver = deliver or self._queue_up
         self._keep_alive = keep_alive

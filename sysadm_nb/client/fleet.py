@@ -10,7 +10,7 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sysadm_nb import wire
 from sysadm_nb.client.address import Address
@@ -27,6 +27,9 @@ from sysadm_nb.errors import (
 )
 from sysadm_nb.tables import Tables
 from sysadm_nb.tables.jobs import JobView
+
+if TYPE_CHECKING:
+    from sysadm_nb.client.relay import Peers
 
 log = logging.getLogger("sysadm_nb")
 
@@ -58,6 +61,7 @@ class Fleet:
         self.closed = False
         self._waiters: list[_Waiter] = []
         self._starting: set[asyncio.Task[None]] = set()
+        self._bridges: dict[str, Peers] = {}  # by the bridge's name
         # Tuples, replaced when they change: any thread may, while the loop thread goes through them.
         self._frame_hooks: tuple[FrameHook, ...] = ()
         self._event_hooks: tuple[Callable[[ReceivedEvent], object], ...] = ()
@@ -119,6 +123,9 @@ class Fleet:
 
     def _session_changed(self, session: Session) -> None:
         if session.state == "connected":
+            relay = session.connection.relay if session.connection else None
+            if relay is not None:
+                self._peers_of(session).attach(relay)
             return
         for waiter in self._waiters:
             concerned = waiter.server == session.name or (waiter.server is None and len(self.sessions) < 2)
@@ -126,6 +133,13 @@ class Fleet:
                 waiter.found.set_exception(
                     ConnectionLost(f"Waited on {session.name}, but: {session.detail or session.state}")
                 )
+
+    def _peers_of(self, bridge: Session) -> Peers:
+        if bridge.name not in self._bridges:
+            from sysadm_nb.client.relay import Peers
+
+            self._bridges[bridge.name] = Peers(self, bridge)
+        return self._bridges[bridge.name]
 
     # -- servers ----------------------------------------------------------------------------------------
 
@@ -146,7 +160,8 @@ class Fleet:
         names = list(self.sessions)
         return (", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")) or "none"
 
-    def _new(self, address: Address, login: Login, options: dict[str, Any]) -> Session:
+    def new_session(self, address: Address, login: Login, options: dict[str, Any]) -> Session:
+        """A session of a name that is not taken, not started yet."""
         session = Session(address, login, self.tables, on_change=self._session_changed, **options)
         if session.name in self.sessions:
             raise InputError(f"There is a server called {session.name!r} already: give this one a name=...")
@@ -156,7 +171,7 @@ class Fleet:
 
     async def add(self, address: Address, login: Login, **options: Any) -> None:
         """Connect one more server; raises where that fails."""
-        session = self._new(address, login, options)
+        session = self.new_session(address, login, options)
         try:
             await session.start()
         except BaseException:
@@ -164,6 +179,8 @@ class Fleet:
             raise
         if self.closed:
             await session.close()
+        elif session.name in self._bridges:
+            await self._bridges[session.name].settle(options.get("timeout", 10.0))
 
     async def add_many(
         self, servers: Iterable[tuple[Address, Login, dict[str, Any]]], patience: float
@@ -178,7 +195,7 @@ class Fleet:
             async with gate:
                 await session.start(retry=True)
 
-        sessions = [self._new(*server) for server in servers]
+        sessions = [self.new_session(*server) for server in servers]
         for session in sessions:
             task = asyncio.create_task(start(session))
             self._starting.add(task)
@@ -189,6 +206,11 @@ class Fleet:
     async def remove(self, server: str) -> None:
         """Disconnect a server; its rows stay."""
         session = self.session(server)
+        peers = self._bridges.pop(session.name, None)
+        if peers is not None:
+            await peers.close()
+            for behind in peers.sessions:
+                await self.remove(behind.name)
         await session.close()
         self.sessions.pop(session.name, None)
 
@@ -198,6 +220,8 @@ class Fleet:
         for waiter in self._waiters:
             if not waiter.found.done():
                 waiter.found.set_exception(Closed("The monitor was closed while this call waited."))
+        for peers in self._bridges.values():
+            await peers.close()
         for task in self._starting:
             task.cancel()
         await asyncio.gather(*self._starting, return_exceptions=True)

@@ -49,6 +49,12 @@ async def open_link(address: Address, verify: Verify, fingerprint: str | None, t
             "If the network in between is your own, verify=False allows it."
         )
     context = certificates.tls_context(address, verify)
+    links: list[Link] = []
+
+    def new_link(*args: Any, **options: Any) -> Link:
+        links.append(Link(*args, **options))
+        return links[-1]
+
     try:
         link = await websockets_client.connect(
             address.url,
@@ -60,10 +66,11 @@ async def open_link(address: Address, verify: Verify, fingerprint: str | None, t
             ping_interval=None,  # the connection has its own, which counts half a frame as a sign of life
             max_size=MAX_FRAME,
             logger=_quiet,
-            create_connection=Link,
+            create_connection=new_link,  # type: ignore[arg-type]
         )
     except (OSError, WebSocketException, EOFError) as error:
-        raise _explain(error, address, timeout) from error
+        spoke = any(link.heard for link in links)
+        raise _explain(error, address, timeout, spoke) from error
     assert isinstance(link, Link)
     try:
         tls = link.transport.get_extra_info("ssl_object")
@@ -75,7 +82,7 @@ async def open_link(address: Address, verify: Verify, fingerprint: str | None, t
     return link
 
 
-def _explain(error: Exception, address: Address, timeout: float) -> ConnectionFailed:
+def _explain(error: Exception, address: Address, timeout: float, spoke: bool) -> ConnectionFailed:
     """The error in our tree for what the network said."""
     if isinstance(error, socket.gaierror):
         return HostUnknown(
@@ -92,7 +99,7 @@ def _explain(error: Exception, address: Address, timeout: float) -> ConnectionFa
             f"{address} does not speak TLS ({error.reason or 'broken handshake'}): is it the right port, "
             "and not a ws:// one?"
         )
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError) and not spoke:
         return ServerSilent(
             f"{address} did not answer within {timeout:g} s: the host may be down, a firewall in between, "
             "or the "
@@ -110,7 +117,7 @@ def _explain(error: Exception, address: Address, timeout: float) -> ConnectionFa
             "is a web "
             "server's port, or the server does not take connections from here."
         )
-    if isinstance(error, (InvalidHandshake, InvalidMessage, EOFError)):
+    if isinstance(error, (InvalidHandshake, InvalidMessage, EOFError, TimeoutError)):
         other = "wss" if not address.secure else "ws"
         return NotSysadm(
             f"{address} closed the connection or answered without a WebSocket handshake: it is no SysAdm "
@@ -192,6 +199,10 @@ async def connect_once(
     connection = Connection(link, address, certified=certified, **options)
     try:
         await identify(connection, timeout)
+        if connection.identity.get("type") == "bridge":
+            from sysadm_nb.client.relay import Relay
+
+            connection.relay = Relay(connection)
         await login(connection, timeout)
     except BaseException as error:
         await connection.close()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,6 +38,9 @@ SECOND: Final = 1_000_000
 BLOCKED_PAUSE_S: Final = 600.0
 FAR_CLOCK: Final = 60 * SECOND
 _EVER: Final = 2**61
+
+Connect = Callable[..., Awaitable[Connection]]
+"""Makes a connection as `connect_once` does."""
 
 FrameHook = Callable[[str, int, str, str], object]
 """Called with ``(text, received in µs, server, origin)`` for every frame that is not a reply."""
@@ -113,6 +116,7 @@ class Session:
         on_frame: FrameHook | None = None,
         on_event: Callable[[ReceivedEvent], object] | None = None,
         on_change: Callable[[Session], object] | None = None,
+        connect: Connect = connect_once,
         **options: Any,
     ) -> None:
         self.address = address
@@ -133,6 +137,13 @@ class Session:
         self._timeout = timeout
         self._give_up_after = give_up_after
         self._options = options
+        self._connect = connect
+        self.settings = options | {
+            "subscribe": self.classes,
+            "timeout": timeout,
+            "give_up_after": give_up_after,
+        }
+        """What the sessions of servers behind it, where this is a bridge, are to have too."""
         self._missing: Gap | None = None if since is None else Gap(since, asked_for=True)
         if missing_since is not None:  # a recording ends there
             self._missing = Gap(missing_since)
@@ -252,7 +263,7 @@ class Session:
     async def _open(self) -> Connection:
         """Connect, log in and subscribe; after that no event is missed any more."""
         connected = now_us()
-        connection = await connect_once(
+        connection = await self._connect(
             self.address,
             self.login,
             verify=self._verify,
@@ -264,7 +275,7 @@ class Session:
         )
         try:
             connection.on_clock_jump = self._clock_jumped
-            if self.classes:
+            if self.classes and connection.relay is None:  # a bridge has no events but its own
                 await connection.subscribe(*self.classes, timeout=self._timeout)
         except BaseException as error:
             await connection.close()
@@ -281,6 +292,9 @@ class Session:
         kind = "bridge" if connection.identity.get("type") == "bridge" else "server"
         host = wire.shell_text(str(connection.identity.get("hostname", "")))
         self._note("connected", f"{who}{kind} {host}".strip())
+        if connection.relay is not None:
+            self._gaps.clear()  # it says who is there anew, and has no logs
+            return connection
         if self.classes:
             self._row("subscribed", ", ".join(self.classes))
         self._catching_up = asyncio.create_task(

@@ -162,6 +162,7 @@ def test_a_key_that_the_server_does_not_know(home, key):
         run(scenario())
 
 
+@pytest.mark.filterwarnings("ignore::sysadm_nb.client.certificates.InsecureWarning")
 @pytest.mark.parametrize("tls", [True, False])
 def test_no_key_for_a_server_that_nobody_checked(home, key, tls):
     """Neither over plain ws, nor where verify=False: the answer to its word would be good elsewhere."""
