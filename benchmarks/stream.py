@@ -1,4 +1,8 @@
-"""A reproducible stream of frames in the form of real servers: 60 % dispatcher, 30 % system-state, 10 % life-preserver."""
+"""A reproducible stream of frames in the form of real servers, about 1.1 kB each.
+
+60 % dispatcher (package jobs with their logs), 30 % system-state of fifty hosts whose pools fill slowly,
+10 % life-preserver.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from sysadm_nb.wire import encode_event, format_size
 
-PACKAGES = ("openssl", "curl", "python311", "nginx", "bash", "zfs-utils", "ca_root_nss", "git", "pcre2", "libxml2")
+PACKAGES = ("openssl", "curl", "python311", "nginx", "bash", "zfs-utils", "ca_root_nss", "git", "pcre2")
 POOLS = ("tank", "zroot", "data", "backup")
 START = datetime(2026, 11, 23, 7, 15, tzinfo=UTC)
 
@@ -44,7 +48,7 @@ def _job(r: random.Random, number: int) -> Iterator[tuple[str, dict[str, object]
     common = {"time_started": started, "pkg update": first, "return_codes/pkg update": "0"}
     yield event("running", common | {"current_cmd": "pkg update"}, first)
     for _ in range(r.randint(3, 9)):
-        log = _lines(r, r.randint(3, 12))
+        log = _lines(r, r.randint(4, 18))
         second += log
         yield event("running", common | {"current_cmd": "pkg upgrade -y", "pkg upgrade -y": log}, log)
     code = "0" if r.random() < 0.95 else "3"
@@ -52,29 +56,39 @@ def _job(r: random.Random, number: int) -> Iterator[tuple[str, dict[str, object]
     yield event("finished", ended, second)
 
 
-def _system_state(r: random.Random) -> tuple[str, dict[str, object]]:
-    pools = {}
-    for name in POOLS[: r.randint(1, 4)]:
-        size = r.choice([107, 232, 464, 928, 1862, 3725]) << 30
-        alloc = int(size * r.random() * 0.95)
-        pools[name] = {
-            "alloc": format_size(alloc),
-            "altroot": "-",
-            "capacity": f"{100 * alloc // size}%",
-            "dedup": "1.00x",
-            "expandsz": "-",
-            "frag": f"{r.randint(0, 60)}%",
-            "free": format_size(size - alloc),
-            "health": "ONLINE" if r.random() < 0.98 else "DEGRADED",
-            "size": format_size(size),
+class _Host:
+    """A host with one to four pools that fill slowly."""
+
+    def __init__(self, r: random.Random, number: int) -> None:
+        self.name = f"host{number}"
+        self.sizes = {
+            name: r.choice([107, 232, 464, 928, 1862, 3725]) << 30 for name in POOLS[: r.randint(1, 4)]
         }
-    priority = r.choice(["0 - Information", "0 - Information", "3 - Warning", "6 - Critical"])
-    return "system-state", {
-        "hostname": f"host{r.randint(1, 50)}",
-        "priority": priority,
-        "zpools": pools,
-        "updates": {"status": "noupdates"},
-    }
+        self.alloc = {name: int(size * r.random() * 0.8) for name, size in self.sizes.items()}
+
+    def state(self, r: random.Random) -> tuple[str, dict[str, object]]:
+        pools = {}
+        for name, size in self.sizes.items():
+            alloc = self.alloc[name] = min(size, self.alloc[name] + int(r.random() * size / 20_000))
+            pools[name] = {
+                "alloc": format_size(alloc),
+                "altroot": "-",
+                "capacity": f"{100 * alloc // size}%",
+                "dedup": "1.00x",
+                "expandsz": "-",
+                "frag": f"{40 * alloc // size}%",
+                "free": format_size(size - alloc),
+                "health": "ONLINE" if r.random() < 0.98 else "DEGRADED",
+                "size": format_size(size),
+            }
+        priority = r.choice(["0 - Information", "0 - Information", "3 - Warning", "6 - Critical"])
+        updates = {"status": "noupdates"}
+        return "system-state", {
+            "hostname": self.name,
+            "priority": priority,
+            "updates": updates,
+            "zpools": pools,
+        }
 
 
 def _life_preserver(r: random.Random, number: int) -> tuple[str, dict[str, object]]:
@@ -86,6 +100,7 @@ def _life_preserver(r: random.Random, number: int) -> tuple[str, dict[str, objec
 def frames(count: int, seed: int = 42) -> list[str]:
     """The first ``count`` frames of the stream; several jobs run at any moment."""
     r = random.Random(seed)
+    hosts = [_Host(r, number) for number in range(50)]
     going: list[Iterator[tuple[str, dict[str, object]]]] = []
     out: list[str] = []
     jobs = 0
@@ -101,7 +116,7 @@ def frames(count: int, seed: int = 42) -> list[str]:
                 going.remove(job)
                 continue
         elif dice < 0.9:
-            event = _system_state(r)
+            event = r.choice(hosts).state(r)
         else:
             event = _life_preserver(r, len(out))
         out.append(encode_event(*event))

@@ -26,7 +26,7 @@ Row: TypeAlias = tuple[Any, ...]
 
 _TEXT_DTYPE: Final = pd.StringDtype("pyarrow", na_value=np.nan)
 _UTC: Final = pd.DatetimeTZDtype("us", "UTC")
-_CHUNK_BYTES: Final = 8 << 20  # text is dropped, and merged, in pieces of about this size
+_CHUNK_BYTES: Final = 1 << 20  # larger chunks stay as they are: merging copies, and text is dropped by the chunk
 _MANY_CATEGORIES: Final = 1000
 
 

@@ -15,7 +15,7 @@ class CommandLog:
     was there. At most ``limit`` characters are kept, head and tail, and the cut is marked.
     """
 
-    __slots__ = ("complete", "cut", "head", "length", "limit", "return_code", "tail")
+    __slots__ = ("code", "complete", "cut", "head", "length", "limit", "return_code", "tail")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -24,6 +24,7 @@ class CommandLog:
         self.cut = 0
         self.length = 0  # of all that was printed, as far as known
         self.complete = False
+        self.code: object = None  # as the server sent it
         self.return_code: int | None = None
 
     def append(self, text: str) -> None:

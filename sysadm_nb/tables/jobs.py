@@ -562,11 +562,12 @@ class Jobs:
             if text is None:
                 if code is None:
                     continue
-            elif log is not None and log.complete and text == log.head and code is not None:
+            elif log is not None and log.complete and code == log.code and code and text == log.head:
                 continue  # a full log again, as every event of a chain repeats it
             if log is None:
                 log = logs[command] = CommandLog(self.max_log)
             if text is None:
+                log.code = code
                 job.return_code = log.return_code = _integer(code)
                 continue
             if text.__class__ is not str:
@@ -582,9 +583,8 @@ class Jobs:
                     ended += text[log.length :]
                 log.replace(text)
                 if code is not None:
-                    number = _integer(code)
-                    log.return_code = number
-                    job.return_code = number
+                    log.code = code
+                    job.return_code = log.return_code = _integer(code)
             else:
                 if ended:
                     text = text[already_sent(text, ended) :]
