@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import sqlite3
-import time
+import time as clocks
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -18,6 +19,9 @@ BLOCKS: Final = (1024, 256, 64, 16, 4, 1)
 _COLUMNS: Final = 8
 _ROW: Final = "(?,?,?,?,?,?,?,?)"
 _INSERT: Final = {size: f"INSERT INTO frames VALUES {','.join([_ROW] * size)}" for size in BLOCKS}  # noqa: S608
+
+
+_END: Final = re.compile(r'"name":"(dispatcher|life-preserver|system-state|bridge)","namespace":"events"\}\Z')
 
 
 class Frame(NamedTuple):
@@ -50,6 +54,10 @@ def event_of(text: str | bytes, received: int) -> tuple[str, int] | None:
     >>> event_of('{"args":{},"name":"system_state","namespace":"events"}', 5)
     ('system-state', 5)
     """
+    # How nearly every frame ends. Quotes inside a JSON string are escaped: nothing else in an object can.
+    end = _END.search(text, max(0, len(text) - 120)) if isinstance(text, str) else None
+    if end is not None:
+        return end[1], received
     message = wire.decode(text)
     if isinstance(message, wire.Event):
         return message.name, received if message.time is None else message.time
@@ -84,7 +92,7 @@ class Writer:
         rotate_bytes: int | None = None,
         rotate_s: float | None = None,
         keep: int | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = clocks.time,
     ) -> None:
         self.base = path
         self.rotate_bytes = rotate_bytes
@@ -171,8 +179,8 @@ class Writer:
             event = event_of(text, received)
             if event is not None:
                 last += 1
-                name, happened = event
-                frames += (last, happened, received, server, origin, name, self._recorder, _storable(text))
+                name, time = event
+                frames += (last, time, received, server, origin, name, self._recorder, _storable(text))
         return frames, records
 
     def _is_there(self) -> bool:
@@ -225,7 +233,8 @@ def _storable(text: str | bytes) -> str | bytes:
     try:
         if isinstance(text, bytes):
             return text.decode()
-        text.encode()  # a lone surrogate is what SQLite cannot store
+        if not text.isascii():
+            text.encode()  # a lone surrogate is what SQLite cannot store
         return text
     except UnicodeDecodeError:
         return text
