@@ -56,6 +56,7 @@ class Columns:
         self.order = order
         self.window: Window | None = None
         self._seen: dict[str, Any] = {}
+        self._words: dict[str, list[str]] = {}
         self._plain: pd.DataFrame | None = None
 
     def __len__(self) -> int:
@@ -85,7 +86,9 @@ class Columns:
         value = self[name]
         if isinstance(value, Cat):
             code = int(value.codes[row])
-            return None if code < 0 else str(value.words.iloc[code])
+            if name not in self._words:
+                self._words[name] = value.words.to_list()
+            return None if code < 0 else self._words[name][code]
         if isinstance(value, pd.Series):
             word = value.iloc[row]
             return None if pd.isna(word) else str(word)

@@ -193,6 +193,7 @@ class Rule:
     absent_us: int | None = field(init=False, repr=False, compare=False)
     condition: Expression | RowFunction | WindowFunction | None = field(init=False, repr=False, compare=False)
     ending: Expression | RowFunction | WindowFunction | None = field(init=False, repr=False, compare=False)
+    parts: tuple[tuple[str, str | None, str], ...] = field(init=False, repr=False, compare=False)
     fields: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -236,10 +237,8 @@ class Rule:
         if self.severity not in SEVERITIES:
             raise RuleError(f"{where}: severity {self.severity!r} is not one of {', '.join(SEVERITIES)}")
         self._conditions(where, schema, put)
-        put(
-            "fields",
-            tuple(dict.fromkeys(_message_fields(self.message or _default_message(self), schema, where))),
-        )
+        put("parts", _message_parts(self.message or _default_message(self), schema, where))
+        put("fields", tuple({name: 0 for _, name, _ in self.parts if name is not None and name not in by}))
 
     def _conditions(self, where: str, schema: dict[str, Kind], put: Callable[[str, Any], None]) -> None:
         put("absent_us", None)
@@ -318,12 +317,11 @@ class Rule:
 
 def message_of(rule: Rule, keys: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     """Fill in a rule's message; what is missing shows as ``?``."""
-    template = rule.message or _default_message(rule)
     out = []
-    for literal, name, spec, _ in string.Formatter().parse(template):
+    for literal, name, spec in rule.parts:
         out.append(literal)
         if name is not None:
-            out.append(_formatted(row.get(name, keys.get(name)), spec or ""))
+            out.append(_formatted(keys[name] if name in keys else row.get(name), spec))
     return "".join(out)
 
 
@@ -351,7 +349,10 @@ def _default_message(rule: Rule) -> str:
     return f"{keys}: {_written(rule.when).replace('{', '{{').replace('}', '}}')}"
 
 
-def _message_fields(template: str, schema: Mapping[str, Kind], where: str) -> Iterator[str]:
+def _message_parts(
+    template: str, schema: Mapping[str, Kind], where: str
+) -> tuple[tuple[str, str | None, str], ...]:
+    """Plain text, the column after it and its format, for each part of a message."""
     try:
         parts = list(string.Formatter().parse(template))
     except ValueError as error:
@@ -365,7 +366,7 @@ def _message_fields(template: str, schema: Mapping[str, Kind], where: str) -> It
             raise RuleError(f"{where}: message names no column: {name!r}{nearest(name, [*schema, 'value'])}")
         if conversion or "{" in (spec or ""):
             raise RuleError(f"{where}: message may format a column as in {{{name}:.1f}}, nothing else")
-        yield name
+    return tuple((literal, name, spec or "") for literal, name, spec, _ in parts)
 
 
 def _written(when: Any) -> str:

@@ -13,7 +13,7 @@ from tests.alerts.histories import histories, rule_sets
 from sysadm_nb.alerts import Evaluator, Rule
 from sysadm_nb.alerts.backtest import backtest, clock_at
 
-relaxed = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+relaxed = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def slices(history: dict[str, pd.DataFrame], cuts: list[int]) -> list[dict[str, pd.DataFrame]]:
