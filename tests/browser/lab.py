@@ -161,6 +161,16 @@ class Page:
             )
         )
 
+    def shut(self) -> None:
+        """End the kernel and close the tab."""
+        with contextlib.suppress(Exception):
+            self.tab.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown() }")
+        self.tab.close()
+
+    def reload(self) -> None:
+        self.tab.reload()
+        self.wait_ready()
+
     def save(self) -> None:
         self.tab.evaluate("async () => { await window.jupyterapp.shell.currentWidget.context.save() }")
 
@@ -198,8 +208,8 @@ class Lab:
 
 
 @contextlib.contextmanager
-def running_lab(root: Path, python: str = sys.executable, kernel: str | None = None) -> Iterator[Lab]:
-    """JupyterLab on a free port, with settings and kernels of its own; ``kernel`` is another Python for kernels."""
+def running_lab(root: Path, overlay: Path | None = None) -> Iterator[Lab]:
+    """JupyterLab on a free port, with settings of its own; kernels find the packages in ``overlay`` first."""
     home = Path(tempfile.mkdtemp(prefix="sysadm-nb-lab-"))
     try:
         settings = home / "settings/@jupyterlab/apputils-extension"
@@ -210,24 +220,24 @@ def running_lab(root: Path, python: str = sys.executable, kernel: str | None = N
             "JUPYTER_DATA_DIR": str(home / "data"),
             "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
             "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+            "JUPYTER_PREFER_ENV_PATH": "0",  # our kernel below, not the one that was installed
             "IPYTHONDIR": str(home / "ipython"),
             "XDG_CONFIG_HOME": str(home / "xdg"),
             "XDG_DATA_HOME": str(home / "xdg"),
-            "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
         }
-        if kernel is not None:
-            spec = home / "data/kernels/python3"
-            spec.mkdir(parents=True)
-            argv = [kernel, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-            (spec / "kernel.json").write_text(
-                json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"})
+        spec = home / "data/kernels/python3"
+        spec.mkdir(parents=True)
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        path = os.pathsep.join([str(folder) for folder in (overlay, PROJECT) if folder is not None])
+        (spec / "kernel.json").write_text(
+            json.dumps(
+                {"argv": argv, "display_name": "Python 3", "language": "python", "env": {"PYTHONPATH": path}}
             )
-        else:
-            env["JUPYTER_PREFER_ENV_PATH"] = "1"
+        )
         port, token = free_port(), secrets.token_hex(12)
         base = f"http://127.0.0.1:{port}"
         argv = [
-            python,
+            sys.executable,
             "-m",
             "jupyterlab",
             "--no-browser",
@@ -240,7 +250,7 @@ def running_lab(root: Path, python: str = sys.executable, kernel: str | None = N
             "--LabApp.expose_app_in_browser=True",
             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
             "--ServerApp.terminals_enabled=False",
-            "--KernelSpecManager.ensure_native_kernel=" + str(kernel is None),
+            "--KernelSpecManager.ensure_native_kernel=False",
         ]
         with http_server(argv, f"{base}/api?token={token}", home / "lab.log", env):
             yield Lab(root, base, token)
