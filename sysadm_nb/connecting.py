@@ -180,15 +180,19 @@ def add(
     since: Any = None,
     timeout: float = 10.0,
     record: str | Path | None = None,
+    heard: Mapping[str, int] | None = None,
     **options: Any,
 ) -> None:
-    """Connect a monitor to one more server, or many; the arguments are those of `connect`."""
+    """Connect a monitor to one more server, or many; the arguments are those of `connect`.
+
+    ``heard`` says up to when (µs) each server is known already, by name: what was missed since is fetched.
+    """
     since_us = parse_since(since, now_us())
     if isinstance(options.get("subscribe"), str):
         options["subscribe"] = (options["subscribe"],)
     if user is None and (password is not None or key is not None):
         raise InputError("There is a password or key, but nobody to log in: pass user=... too.")
-    heard: dict[str, int] = {}
+    heard = heard or {}
     if record is not None:
         from sysadm_nb import recording
 

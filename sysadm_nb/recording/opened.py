@@ -6,7 +6,6 @@ import asyncio
 import logging
 import re
 import threading
-import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
@@ -315,19 +314,18 @@ def _feed_connection(tables: Tables, note: Note, origin: str) -> None:
     )
 
 
-def remember(tables: Tables, path: str | Path, start: Moment = None) -> dict[str, int]:
+def remember(tables: Tables, path: str | Path) -> dict[str, int]:
     """Fill a monitor's tables from its recording, before it connects again after a kernel restart.
 
-    Rows that were ``live`` become ``file``; jobs that were going on are ``unknown`` until the server tells.
-    What was missed since is the caller's to fetch, and to mark as a gap.
+    As many of the newest frames are read as the tables keep rows. What was ``live`` becomes ``file``; jobs
+    that were going on are ``unknown`` until the server tells. What was missed since is the caller's to fetch
+    and to mark as a gap.
 
     Parameters
     ----------
     tables : Tables
     path : str or Path
         A recording; where there is none yet, nothing happens.
-    start : str, datetime or int, optional
-        Remember only what happened since, as for `open_recording`.
 
     Returns
     -------
@@ -337,8 +335,6 @@ def remember(tables: Tables, path: str | Path, start: Moment = None) -> dict[str
     path = Path(path)
     if not file.parts(path):
         return {}
-    span = reader.span(path)
-    begin = -reader.FOREVER if start is None else moment(start, span[1] if span else time.time_ns() // 1000)
     heard: dict[str, int] = {}
 
     def listen(entries: Iterable[reader.Entry]) -> Iterable[reader.Entry]:
@@ -347,7 +343,8 @@ def remember(tables: Tables, path: str | Path, start: Moment = None) -> dict[str
                 heard[entry.server] = max(entry.received, heard.get(entry.server, 0))
             yield entry
 
-    feed(tables, listen(reader.read(path, Selection(start=begin), Place())), origin="file")
+    place = reader.place_before_end(path, tables.max_rows)
+    feed(tables, listen(reader.read(path, Selection(), place)), origin="file")
     for server in heard:
         tables.lose_jobs(server)
     return heard

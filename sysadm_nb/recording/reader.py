@@ -216,6 +216,24 @@ def place_at(path: Path, time: int) -> Place:
     return place
 
 
+def place_before_end(path: Path, count: int) -> Place:
+    """The place from which on the newest ``count`` frames stand, or a few more."""
+    place = Place()
+    found = existing_parts(path)
+    for number, part in reversed(list(enumerate(found))):
+        with file.reading(part) as connection:
+            (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM frames").fetchone()
+            place.frames[part] = max(0, last - count)
+            sql = "SELECT coalesce(max(id), 0) FROM records WHERE after < ?"
+            (place.notes[part],) = connection.execute(sql, (place.frames[part],)).fetchone()
+        count -= last
+        if count <= 0:
+            for older in found[:number]:
+                place.frames[older] = place.notes[older] = FOREVER
+            break
+    return place
+
+
 def newest(path: Path, event: str, before: int, server: str) -> Row | None:
     """The newest frame of an event and a server before a time."""
     for part in reversed(existing_parts(path)):

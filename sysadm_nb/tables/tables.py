@@ -74,6 +74,7 @@ class Tables:
     def __init__(self, max_rows: int = 1_000_000, max_text: int = 256 * 2**20, max_log: int = 2**20) -> None:
         if min(max_rows, max_text, max_log) < 1:
             raise InputError("max_rows, max_text and max_log must be at least 1")
+        self.max_rows = max_rows
         self._lock = threading.RLock()
         self._stores = {
             name: Store(name, max_rows, max_text, keyed=name in ("jobs", "commands")) for name in SCHEMA

@@ -445,4 +445,23 @@ def test_a_monitor_remembers_its_recording(tmp_path: Path) -> None:
     assert tables.jobs.set_index("process_id").state.to_dict() == {"a": "unknown", "b": "finished"}
     _, rows = tables.since("connection")
     assert connection_records(rows) == []  # nothing is recorded twice
-    assert remember(sa.Tables(), path, start="1s") == {"nas": NOON + 2, "other": NOON + 3}
+
+
+def test_a_monitor_remembers_no_more_than_its_tables_keep(tmp_path: Path) -> None:
+    clock = Clock()
+    writer = Writer(tmp_path / "tank.sysadm", rotate_bytes=300_000, clock=clock)
+    for n in range(40):
+        clock.now += 2
+        frames = [Frame(state(n), NOON + n * SECOND + k, "nas", "live") for k in range(50)]
+        writer.write([*frames, Record("connection", NOON, f'{{"what":"n{n}","server":"nas"}}')])
+    writer.close()
+    parts = file.parts(tmp_path / "tank.sysadm")
+    assert len(parts) > 3
+    tables = sa.Tables(max_rows=120)
+    assert remember(tables, tmp_path / "tank.sysadm") == {"nas": NOON + 39 * SECOND + 49}
+    assert tables.count("events") == 120
+    assert tables.pools.capacity_pct.unique().tolist() == [37, 38, 39]
+    assert tables.connection.what.tolist() == ["n37", "n38", "n39"]
+    tables = sa.Tables(max_rows=1000)
+    remember(tables, tmp_path / "tank.sysadm")
+    assert tables.count("events") == 1000
