@@ -12,8 +12,9 @@ import socket as sockets_of_the_system
 import time as clocks
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import serve as serve_websockets
 
@@ -31,6 +32,9 @@ from sysadm_nb.server.session import Services, Session
 from sysadm_nb.server.sockets import Door, Socket, SocketCarrier, converse
 from sysadm_nb.server.source import Source
 from sysadm_nb.server.users import Users
+
+if TYPE_CHECKING:
+    from sysadm_nb.server.bridge_link import BridgeLink
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +95,10 @@ class EventServer:
         Working directory of the processes.
     origins : iterable of str
         Origins of web pages that may connect.
+    bridge : str, optional
+        URL of a bridge to dial out to, ``wss://bridge.example:12149``: its clients are served too.
+    bridge_fingerprint : str, optional
+        SHA-256 of the bridge's certificate, to trust it from now on.
 
     Raises
     ------
@@ -112,6 +120,8 @@ class EventServer:
         environment: Mapping[str, str] | None = None,
         cwd: str = "/",
         origins: Iterable[str] = (),
+        bridge: str | None = None,
+        bridge_fingerprint: str | None = None,
     ) -> None:
         self.host, self.port = host, port
         self.loopback = is_loopback(host)
@@ -134,6 +144,8 @@ class EventServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: WebSocketServer | None = None
         self._services: Services | None = None
+        self._bridge = (bridge, bridge_fingerprint)
+        self._link: BridgeLink | None = None
 
     def __repr__(self) -> str:
         return f"<EventServer {self.url if self._listener else 'not running'}>"
@@ -209,6 +221,7 @@ class EventServer:
         try:
             await self._start_sources(parts)
             await self._listen()
+            await self._dial_out(*self._bridge)
         except BaseException:
             await self.stop()
             raise
@@ -263,6 +276,14 @@ class EventServer:
             ) from error
         self.port = self._listener.sockets[0].getsockname()[1]
 
+    async def _dial_out(self, bridge: str | None, fingerprint: str | None) -> None:
+        if bridge is not None:
+            from sysadm_nb.server.bridge_link import KEY, BridgeLink  # loads the client
+
+            key = (self._folder or state_folder()) / KEY
+            self._link = BridgeLink(self, bridge, key, fingerprint=fingerprint)
+            await self._link.start()
+
     async def _certificate(self) -> tuple[Path, Path | None]:
         if isinstance(self._tls, str | Path):
             return Path(self._tls), None
@@ -274,6 +295,9 @@ class EventServer:
     async def stop(self) -> None:
         """Stop listening, close every connection, kill every job, stop every source."""
         listener, self._listener = self._listener, None
+        link, self._link = self._link, None
+        if link is not None:
+            await link.stop()
         started, self._started = self._started, []
         for source in reversed(started):
             try:
@@ -376,8 +400,9 @@ class EventServer:
         """
         name = name.replace("_", "-") if name.replace("_", "-") in wire.CLASSES else name
         time = self._clock() if time is None else time
-        self._logs.add_event(name, args, time)
-        self._hub.publish(name, wire.encode_event(name, args, time))
+        text = msgspec.Raw(wire.dump_json(args).encode("utf-8", "replace"))
+        self._logs.add_event(name, args, bytes(text), time)
+        self._hub.publish(name, wire.encode_event(name, text, time))
 
     def publish_frame(self, name: str, text: str) -> None:
         """Send a frame word for word as it is, to those who are subscribed to ``name``; call it on the loop."""
@@ -395,6 +420,12 @@ class EventServer:
     def backlog(self) -> int:
         """Bytes that wait for the client that is furthest behind."""
         return max((carrier.backlog() for carrier in self._carriers.values()), default=0)
+
+    @property
+    def hostname(self) -> str:
+        """The name of the watched machine, as ``identify`` gives it."""
+        assert self._services is not None, "the server is not running"
+        return self._services.hostname
 
     def key_checksums(self) -> list[str]:
         """base64(MD5(key)) of every registered key: what a bridge asks for (``list_ssl_checksums``)."""

@@ -39,8 +39,7 @@ class Log:
         self._entries: deque[tuple[int, bytes]] = deque()
         self._size = 0
 
-    def add(self, time: int, entry: Any) -> None:
-        text = wire.dump_json(entry).encode("utf-8", "replace")
+    def add(self, time: int, text: bytes) -> None:
         self._entries.append((time, text))
         self._size += len(text)
         while self._size > self._limit and len(self._entries) > 1:
@@ -67,17 +66,18 @@ class Logs:
         self._clock = clock
         self._logs = {name: Log(limit) for name in NAMES}
 
-    def add_event(self, name: str, args: Mapping[str, Any], time: int) -> None:
+    def add_event(self, name: str, args: Mapping[str, Any], text: bytes, time: int) -> None:
+        """Keep an event; ``text`` is the JSON of its ``args``."""
         log = EVENT_LOGS.get(name)
         if log is not None:
-            self._logs[log].add(time, args)
+            self._logs[log].add(time, text)
         if name == "dispatcher" and args.get("state") == "finished":
-            details = args.get("process_details", args)
-            self._logs["dispatcher"].add(time, wire.dump_json(details))
+            details = wire.dump_json(args.get("process_details", args))
+            self._logs["dispatcher"].add(time, _json(details))
 
     def note(self, text: str) -> None:
         """Add a line to ``hostinfo``: who connected, who ran what."""
-        self._logs["hostinfo"].add(self._clock(), text)
+        self._logs["hostinfo"].add(self._clock(), _json(text))
 
     def read(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Answer ``read_logs``.
@@ -109,6 +109,10 @@ class Logs:
                 if entries:
                     reply[name] = _by_time(entries)
         return reply
+
+
+def _json(text: str) -> bytes:
+    return wire.dump_json(text).encode("utf-8", "replace")
 
 
 def _by_time(entries: list[tuple[int, bytes]]) -> dict[str, Any]:

@@ -133,6 +133,7 @@ class Session:
             self._carrier.close(1000, TOO_MANY)
 
     def _send(self, text: str, prefix: str | None = None) -> None:
+        self._services.hub.flush()  # a reply does not overtake what happened before it
         self._carrier.send(f"{prefix}\n{text}" if prefix else text)
 
     # --- login ----------------------------------------------------------------------------------------------
