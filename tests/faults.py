@@ -26,10 +26,9 @@ class _Link:
 
     def abort(self) -> None:
         for writer in self.writers:
-            raw = writer.get_extra_info("socket")
-            if raw is not None:  # a reset, not a polite end
-                with contextlib.suppress(OSError):
-                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with contextlib.suppress(OSError, AttributeError):  # it may be closed already
+                raw = writer.get_extra_info("socket")
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
             writer.transport.abort()
 
     async def pump(self, way: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

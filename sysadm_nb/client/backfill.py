@@ -8,6 +8,7 @@ lack some; what came live already must not be counted again.
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from statistics import median
@@ -28,7 +29,7 @@ LOGS = {
 SECOND = 1_000_000
 QUARTER = 15 * 60 * SECOND
 MARGIN = 10 * SECOND  # logs are read from before the gap: events are not logged quite when they are sent
-NEAR = 2 * SECOND
+NEAR = (SECOND // 4, 2 * SECOND)  # the closest first: equal events can follow each other by a second or two
 
 
 class Entry(NamedTuple):
@@ -82,14 +83,15 @@ class Known:
     def times(self, entry: Entry) -> list[int]:
         return self._times.get((entry.event, wire.dump_json(entry.args)), [])
 
-    def take(self, entry: Entry, time: int) -> bool:
+    def take(self, entry: Entry, time: int, tolerance: int) -> bool:
         """Whether the entry is one of these; then it is taken, so that a second like it is not."""
         times = self.times(entry)
-        latest = time + NEAR + (SECOND if entry.coarse else 0)
-        near = [known for known in times if time - NEAR <= known <= latest]
+        middle = time + (SECOND // 2 if entry.coarse else 0)
+        reach = middle - time + tolerance
+        near = times[bisect_left(times, middle - reach) : bisect_right(times, middle + reach)]
         if not near:
             return False
-        times.remove(min(near, key=lambda known: abs(known - time)))
+        times.remove(min(near, key=lambda known: abs(known - middle)))
         return True
 
 
@@ -193,12 +195,13 @@ async def backfill(
     """
     entries: list[Entry] = []
     for log in LOGS:  # one by one, because each reply is one frame and frames are bounded
-        entries += read_entries(await read_logs(connection, [log], start - MARGIN))
+        reply = await read_logs(connection, [log], start - MARGIN)
+        entries += read_entries({log: reply.get(log)} if isinstance(reply, dict) else None)
     entries.sort(key=lambda entry: entry.local)
     if not entries:
         return "the server's logs have nothing for this time"
     known = Known()
-    await known.fill(tables.events, connection.name, start - MARGIN - NEAR)
+    await known.fill(tables.events, connection.name, start - MARGIN - NEAR[-1])
     sure = True
     offset = offset_by_events(entries, known)
     if offset is None:
@@ -209,18 +212,27 @@ async def backfill(
         offset = offset_by_range(entries, start - MARGIN, now_us())
     if offset is None:
         offset, sure = 0, False
+    there: set[int] = set()
+    for tolerance in NEAR:
+        for number, entry in enumerate(entries):
+            if number not in there and known.take(entry, entry.local - offset, tolerance):
+                there.add(number)
+            if number % 500 == 499:
+                await asyncio.sleep(0)  # live events go on
     added = doubles = 0
     for number, entry in enumerate(entries):
         time = entry.local - offset
-        reach = time + (SECOND if entry.coarse else 0)
-        if known.take(entry, time):
-            doubles += start <= time <= end
-        elif reach >= start and time <= end:
-            # An entry stands under its full second, which can lie just before the gap: it does not.
-            time = min(max(time, start), end)
-            insert(wire.encode_event(entry.event, entry.args, time))
-            added += 1
-        if number % 200 == 199:
+        last_moment = time + (SECOND if entry.coarse else 0)
+        if last_moment < start or time > end:
+            continue
+        if number in there:
+            doubles += 1
+            continue
+        # An entry stands under its full second, which can lie just before the gap: it does not.
+        time = min(max(time, start), end)
+        insert(wire.encode_event(entry.event, entry.args, time))
+        added += 1
+        if added % 200 == 0:
             await asyncio.sleep(0)
     zone = "" if sure else "; its zone is not known, taken as UTC"
     return (

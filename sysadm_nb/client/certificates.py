@@ -129,7 +129,7 @@ def ask_to_trust(address: Address, fingerprint: str) -> bool:
 
 def warn_insecure(address: Address, verify: object) -> None:
     """Say on every connect that nobody knows who is at the other end."""
-    if verify is False and not address.loopback:
+    if verify is False and (address.secure or not address.loopback):
         what = "its certificate is not checked" if address.secure else "ws:// is not encrypted"
         # With a registry of its own the warning comes every time, not once for each line of code.
         warnings.warn_explicit(

@@ -119,7 +119,7 @@ class Connection:
         self._asked = link.loop.time()
         self._logins = 0
         self._login_lock = asyncio.Lock()
-        self._subscribe_lock = asyncio.Lock()  # one at a time, so that a reply in between is the right one's
+        self._subscribe_lock = asyncio.Lock()
         self._closing = False
         self._tasks = [
             asyncio.create_task(self._read(), name=f"sysadm_nb read {self.name}"),
@@ -158,12 +158,21 @@ class Connection:
         ConnectionLost
             The connection ended meanwhile.
         """
-        args = {} if args is None else args
-        reply = await self._ask(namespace, name, args, timeout)
+        return await self._request(namespace, name, {} if args is None else args, timeout)
+
+    async def _request(
+        self,
+        namespace: str,
+        name: str,
+        args: Any,
+        timeout: float,
+        numbered: Callable[[str], object] | None = None,
+    ) -> Any:
+        reply = await self._ask(namespace, name, args, timeout, numbered)
         if isinstance(reply, wire.ErrorReply) and reply.code == 401 and self.user and name[:4] != "auth":
             # A token lives a quarter of an hour; after a long sleep the connection can outlive it.
             await self._login_again()
-            reply = await self._ask(namespace, name, args, timeout)
+            reply = await self._ask(namespace, name, args, timeout, numbered)
         if isinstance(reply, wire.Reply):
             return reply.args
         raise _refused(f"{namespace}/{name}", reply, self.name, self.user)
@@ -175,15 +184,24 @@ class Connection:
                 await self.relogin()
                 self._logins += 1
 
-    async def _ask(self, namespace: str, name: str, args: Any, timeout: float) -> Answer:
+    async def _ask(
+        self,
+        namespace: str,
+        name: str,
+        args: Any,
+        timeout: float,
+        numbered: Callable[[str], object] | None,
+    ) -> Answer:
         if self.lost:
             raise ConnectionLost(str(self.lost)) from None
         number = f"nb{next(self._numbers)}"
+        if numbered is not None:
+            numbered(number)
         reply: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._pending[number] = reply
         try:
             async with asyncio.timeout(timeout):
-                await self._send(wire.encode(namespace, name, args, number))
+                await self.send_frame(wire.encode(namespace, name, args, number))
                 return await reply
         except TimeoutError:
             raise RequestTimeout(
@@ -193,7 +211,8 @@ class Connection:
         finally:
             self._pending.pop(number, None)
 
-    async def _send(self, text: str) -> None:
+    async def send_frame(self, text: str) -> None:
+        """Send a frame as it is."""
         self._asked = self._link.loop.time()
         if self.on_send is not None:
             self.on_send()
@@ -218,12 +237,9 @@ class Connection:
             new = [name for name in names if name not in self.subscriptions]
             if not new:
                 return  # asking again would only bring the last event once more
-            self._resends.requested(new)
-            try:
-                await self.request("events", "subscribe", new, timeout=timeout)
-            except BaseException:
-                self._resends.unanswered(new)
-                raise
+            await self._request(
+                "events", "subscribe", new, timeout, lambda number: self._resends.requested(number, new)
+            )
             self.subscriptions.update(new)
 
     async def unsubscribe(self, *classes: str, timeout: float = 60.0) -> None:
@@ -234,6 +250,7 @@ class Connection:
             if gone:
                 await self.request("events", "unsubscribe", gone, timeout=timeout)
                 self.subscriptions.difference_update(gone)
+                self._resends.unsubscribed(gone)
 
     # -- what comes -------------------------------------------------------------------------------------
 
@@ -261,12 +278,12 @@ class Connection:
             if origin == "live" and happened > self.certain_us:
                 self.certain_us = happened
         elif isinstance(message, (wire.Reply, wire.ErrorReply)):
-            waiter = self._pending.get(message.id) if isinstance(message.id, str) else None
+            number = message.id if isinstance(message.id, str) else ""
+            # At once, not when the waiter wakes up: the next frame may be a live event.
+            self._resends.replied(number, isinstance(message, wire.Reply))
+            waiter = self._pending.get(number)
             if waiter is not None and not waiter.done():
                 waiter.set_result(message)
-                if message.namespace == "events" and isinstance(message, wire.Reply):
-                    # at once, not when the waiter wakes up: the next frame may be a live event
-                    self._resends.replied(wire.CLASSES)
         elif isinstance(message, wire.Request):
             self._answer(message)
 
@@ -289,7 +306,7 @@ class Connection:
 
     async def _reply(self, text: str) -> None:
         with contextlib.suppress(ConnectionLost):
-            await self._send(text)
+            await self.send_frame(text)
 
     def _queue_up(self, frame: str | bytes, received: int, origin: str) -> wire.Message:
         message = wire.decode(frame)

@@ -45,47 +45,49 @@ class ReceivedEvent(NamedTuple):
 class ResendMarker:
     """Tells the last event, which a server resends at every subscribe, from live ones.
 
-    The resend comes between our request and its reply, at most once for each class. A class that was not
-    subscribed before sends nothing else there first, so the first event of it is the resend. A class that may
-    have been subscribed already (a subscribe whose reply never came) can send live ones in between: there the
+    The resend of a class comes between our request and its reply, once for each request. To a class that was
+    not subscribed before nothing else can come there, so the first event of it is the resend. A class that is
+    subscribed already, because an earlier request was answered late, can send live ones in between: there the
     resend is the one that equals the event before it.
     """
 
     def __init__(self) -> None:
-        # class -> the event seen before it, where live ones may come in between
-        self._expected: dict[str, str | None] = {}
+        self._open: dict[
+            str, set[str]
+        ] = {}  # requests without a reply -> classes whose resend may still come
+        self._subscribed: set[str] = set()
         self._seen: dict[str, str] = {}
-        self._maybe: set[str] = set()
-
-    def requested(self, classes: Iterable[str]) -> None:
-        for name in classes:
-            if name != "dispatcher":  # has no resend
-                self._expected[name] = self._seen.get(name) if name in self._maybe else None
-
-    def replied(self, classes: Iterable[str]) -> None:
-        for name in classes:
-            self._expected.pop(name, None)
-            self._maybe.discard(name)
-
-    def unanswered(self, classes: Iterable[str]) -> None:
-        """The subscribe timed out or was refused: the server may have taken it all the same."""
-        for name in classes:
-            self._expected.pop(name, None)
-            self._maybe.add(name)
 
     @property
     def watching(self) -> bool:
-        return bool(self._expected or self._maybe)
+        """Whether a resend may come; otherwise `origin` need not be asked."""
+        return bool(self._open)
+
+    def requested(self, id: str, classes: Iterable[str]) -> None:
+        """A subscribe goes out."""
+        self._open[id] = set(classes) - {"dispatcher"}  # it has no resend
+
+    def replied(self, id: str, granted: bool) -> None:
+        """The reply to a request has come, however late."""
+        classes = self._open.pop(id, set())
+        if granted:
+            self._subscribed |= classes
+        if not self._open:
+            self._seen.clear()
+
+    def unsubscribed(self, classes: Iterable[str]) -> None:
+        """Nothing comes of these any more."""
+        self._subscribed.difference_update(classes)
 
     def origin(self, event: wire.Event) -> str:
         """``last`` or ``live`` for an event that came while `watching`."""
-        name = event.name
-        before = self._expected.get(name)
-        resent = name in self._expected and (before is None or before == event.text)
-        if resent:
-            del self._expected[name]
-        elif before is not None:
-            self._expected[name] = event.text
-        if self._maybe:
-            self._seen[name] = event.text
-        return "last" if resent else "live"
+        name, origin = event.name, "live"
+        for expected in self._open.values():
+            if name in expected:
+                if name not in self._subscribed or self._seen.get(name) == event.text:
+                    expected.discard(name)
+                    self._subscribed.add(name)
+                    origin = "last"
+                break
+        self._seen[name] = event.text
+        return origin

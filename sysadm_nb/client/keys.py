@@ -145,7 +145,7 @@ async def login(connection: Connection, key: Any, *, timeout: float) -> Any:
             'Connect with wss:// and verify="pin", True or a CA file.'
         )
     # a bridge wants to know, as soon as the login is done, whom this key may talk to
-    connection.answers[_BRIDGE_CALL] = lambda args: {"md5_keys": [checksum(private)]}
+    connection.answers.setdefault(_BRIDGE_CALL, lambda args: {"md5_keys": [checksum(private)]})
     return await _two_steps(connection, private, "", timeout)
 
 

@@ -152,7 +152,7 @@ class Relay:
     def link(self, peer: str) -> RelayLink:
         """A new link to a peer; the one before, if there was one, ends."""
         self.drop(peer, "taken up anew")
-        self._links[peer] = RelayLink(peer, self.connection._send)
+        self._links[peer] = RelayLink(peer, self.connection.send_frame)
         return self._links[peer]
 
     def drop(self, peer: str, why: str) -> None:

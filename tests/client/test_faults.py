@@ -148,7 +148,8 @@ def check(tables: Tables, published: dict[int, int], faults: list[tuple[float, f
     for missing in published.keys() - set(numbers):
         stamp = published[missing]
         assert any(start <= stamp <= end for start, end in spans), (
-            f"event {missing} of {pd.Timestamp(stamp, unit='us')} is nowhere:\n{tables.connection.to_string()}"
+            f"event {missing} of {pd.Timestamp(stamp, unit='us')} is "
+            f"nowhere:\n{tables.connection.to_string()}"
         )
     for start, end in spans:
         disturbed = [(a, b) for a, b in faults if a * 1e6 <= end and (b + PING_S + PONG_S) * 1e6 >= start]
