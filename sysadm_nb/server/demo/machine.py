@@ -62,6 +62,7 @@ class Machine:
         self.packages = maintenance.Packages()
         self.catalogue = self.rng("catalogue")
         self.bursts: list[Burst] = []
+        self.pace: dict[str, float] = {}  # how much more than planned is written to a dataset
         self.down = False
         self.pools = plan.build_pools()
         plan.past_snapshots(self.pools, start)
@@ -204,7 +205,7 @@ class Machine:
         self._last_flow = now
         hour = (now // HOUR + EPOCH_HOURS) % 168
         for name, grown, overwritten, week, rng in self._flows:
-            amount = span * week[hour] * rng.expovariate(1.0)
+            amount = span * week[hour] * rng.expovariate(1.0) * self.pace.get(name, 1.0)
             if amount:
                 self.write(name, int(grown * amount), int(overwritten * amount))
         for burst in self.bursts:

@@ -74,6 +74,7 @@ def begin(machine: Machine, start: int) -> None:
         machine.every(4 * WEEK, first, partial(work.scrub, pool))
     machine.at(start + rng.randint(2 * 24, 5 * 24) * HOUR, work.release)
     machine.at(start + rng.randint(6 * 24, 9 * 24) * HOUR, work.fetch)
+    machine.at(midnight + rng.randint(150, 200) * DAY + 10 * HOUR, work.more_cameras)
 
 
 def _weekday(after: int, day: int, time: int) -> int:
@@ -134,6 +135,20 @@ class Maintenance:
         finished = self.queue(jobs.subsystem(f"sysadm_pkg_upgrade-{self.uuid()}", steps, now, kind))
         if works and packages.newer:
             self.machine.at(finished, partial(upgrade, self.machine))
+
+    def more_cameras(self, now: int) -> None:
+        """Somebody installs the recorder of more cameras, and from then on media grows faster."""
+        lines = (
+            (0.4, "The following 1 package(s) will be affected (of 0 checked):\n\n"),
+            (0.4, "New packages to be INSTALLED:\n\tmotion: 4.7.0\n\n2 MiB to be downloaded.\n"),
+            (1.2, "[1/1] Fetching motion-4.7.0.pkg: .......... done\n"),
+            (1.9, "[1/1] Installing motion-4.7.0...\n[1/1] Extracting motion-4.7.0: .......... done\n"),
+        )
+        steps = [Step("pkg install -y motion", lines, 2.2)]
+        kind = Subsystem(PKG, "pkg_log", {"action": "pkg_install"})
+        self.queue(jobs.subsystem(f"sysadm_pkg_install-{self.uuid()}", steps, now, kind))
+        self.machine.pace["media/cameras"] = self.machine.pace.get("media/cameras", 1.0) * 1.5
+        self.machine.at(now + self.rng.randint(250, 400) * DAY, self.more_cameras)
 
     def audit(self, now: int) -> None:
         old = [f"{name}-{version}" for name, version in self._waiting()][:2]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sysadm_nb import wire
 from sysadm_nb.server.demo import plan
 from sysadm_nb.server.demo.clock import log_date, stamp
-from sysadm_nb.server.demo.storage import DAY, HOUR, SECOND, SHARED_WITH_OLDER, GiB, MiB, Snapshot
+from sysadm_nb.server.demo.storage import DAY, HOUR, SECOND, GiB, MiB, Snapshot
 
 if TYPE_CHECKING:
     from sysadm_nb.server.demo.machine import Machine
@@ -62,12 +62,12 @@ class Replication:
         self.taken_refer = self._refer()
         self.running = False
         target = machine.pools["backup"].datasets["backup/tank"]
-        nightly = sum(flow.overwritten for flow in plan.FLOWS if flow.dataset in plan.REPLICATED) * GiB
+        # Only the oldest is ever pruned, so each keeps all that its night replaced.
+        nightly = int(sum(flow.overwritten for flow in plan.FLOWS if flow.dataset in plan.REPLICATED) * GiB)
         for night in range(plan.REPLICA_KEEP, 0, -1):
             taken = start // DAY * DAY + REPLICATION_AT - night * DAY
-            held = int(nightly * SHARED_WITH_OLDER)
-            target.snapshots.append(Snapshot(f"auto-{stamp(taken)}", taken, target.refer, held, "replica"))
-            target.held += held
+            target.snapshots.append(Snapshot(f"auto-{stamp(taken)}", taken, target.refer, nightly, "replica"))
+            target.held += nightly
 
     def _datasets(self) -> list[str]:
         return [name for name in plan.REPLICATED if self.machine.dataset(name)]
