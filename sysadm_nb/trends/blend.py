@@ -29,7 +29,7 @@ WIDTHS = (1.0, 3.0)  # how near, in log horizon, tries must be to count: two vie
 class Tries:
     """What the candidates would have been worth; K candidates, P pools, T horizons of TRIED."""
 
-    error: Floats  # (K, P, T) mean absolute error
+    relative: Floats  # (K, P, T) mean absolute error, relative to the median candidate so that units do not matter
     count: Floats  # (P, T) tries
     signed: list[tuple[int, Floats, Floats]]  # horizon's number, errors (K, P), which pools (P,)
 
@@ -73,25 +73,23 @@ def try_out(history: History, candidates: Candidates) -> Tries:
             error[:, :, number] += np.where(usable, size, 0)
             count[:, number] += usable
             signed.append((number, np.where(usable, miss, 0), usable))
-    with np.errstate(invalid="ignore"):
-        error = np.where(count > 0, error / np.maximum(count, 1), np.nan)
-    return Tries(error, count, signed)
+    usual = np.median(error, axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        relative = np.where(usual > 0, error / usual, 1.0)
+    return Tries(relative, count, signed)
 
 
 def evidence(tries: Tries, ahead: Floats) -> Floats:
-    """Log relative error of the candidates around a horizon, (2, K, P), 0 where nothing is known of it.
+    """Log relative error of the candidates around a horizon, (2, K, P); 0 where nothing is known of it.
 
-    Shrunk by how many tries there were; relative to the median candidate, so that units do not matter.
+    Shrunk towards 0 by how little was tried.
     """
-    usual = np.median(tries.error, axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        relative = np.where(usual > 0, tries.error / usual, 1.0)
     views = []
     for width in WIDTHS:
         near = np.sqrt(tries.count) * np.exp(-(np.log(ahead[:, None] / TRIED) ** 2) / (2 * width**2))
-        near = np.where(np.isfinite(usual), near, 0)
         total = near.sum(axis=1)
-        mean = np.where(near > 0, near * np.nan_to_num(relative), 0).sum(axis=2) / np.maximum(total, 1e-300)
+        share = near / np.maximum(total, 1e-300)[:, None]
+        mean = np.einsum("kpt,pt->kp", tries.relative, share)
         views.append(np.where(total > 1e-12, np.log(mean + 0.005) * total / (total + 1), 0.0))
     return np.array(views)
 

@@ -14,16 +14,14 @@ from sysadm_nb.errors import InputError
 from sysadm_nb.trends.blend import Blend, blend
 from sysadm_nb.trends.candidates import NAMES
 from sysadm_nb.trends.history import History, take_apart
-from sysadm_nb.trends.panel import Panel, read, window_microseconds
-from sysadm_nb.trends.rowwise import Floats, Ints
+from sysadm_nb.trends.panel import BY, DAY, Panel, read, times, window_microseconds
+from sysadm_nb.trends.rowwise import Floats
 from sysadm_nb.wire import format_size
 
-DAY = 86_400_000_000
-ANCHORS = np.array([1, 2, 3, 5, 7, 10, 14, 21, 30, 45, 60, 90, 120, 180, 270, 365, 545, 730], dtype=float)  # days
+ANCHORS = np.array([1, 3, 7, 14, 30, 60, 90, 180, 365, 730], dtype=float)  # days; straight lines in between
 LEAST_BINS = 3  # fewer say nothing of a rate
 TAILS = 4  # degrees of freedom of the t distribution that errors follow (benchmarks.trends prints other levels too)
 T80 = 1.5332062740589443  # its quantile at 90 %: half of the 80 % interval
-BY = ("server", "pool")
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def forecast(
     -------
     pandas.DataFrame
         One row a pool: columns `by`, ``time`` (last sample), ``capacity_pct``, ``size_bytes``, ``alloc_bytes``,
-        ``growth_bytes_per_day`` (of the forecast's first week), ``limit_pct``, ``days``, ``days_lower``,
+        ``growth_bytes_per_day`` (of the forecast's first four weeks), ``limit_pct``, ``days``, ``days_lower``,
         ``days_upper``, ``date``, ``date_lower``, ``date_upper`` (``NaN`` and ``NaT`` where not within the horizon),
         ``probability`` (of reaching the limit within the horizon), ``method``, ``reason`` (in words).
         Times are ``datetime64[us, UTC]``.
@@ -108,13 +106,15 @@ def forecast(
         np.where(over, 0.0, _crossing(paths.days, path, limit))
         for path in (paths.centre, paths.centre + widened, paths.centre - widened)
     )
-    slope = (paths.centre[:, min(7, len(paths.days) - 1)] - paths.centre[:, 0]) / max(paths.days[: 7 + 1][-1], 1e-9)
+    # whole weeks apart, so that no cycle shows, and not from today's value, which may be off the course
+    early, late = (1, min(29, len(paths.days) - 1)) if len(paths.days) > 2 else (0, len(paths.days) - 1)
+    slope = (paths.centre[:, late] - paths.centre[:, early]) / (paths.days[late] - paths.days[early])
     slope = np.where(paths.enough, slope, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         capacity = np.where(panel.size_now > 0, 100 * panel.alloc_now / panel.size_now, np.nan)
     table = panel.keys.copy()
     time = panel.last
-    table["time"] = _times(time, np.ones(len(table), bool))
+    table["time"] = times(time)
     table["capacity_pct"], table["size_bytes"], table["alloc_bytes"] = capacity, panel.size_now, panel.alloc_now
     table["growth_bytes_per_day"] = slope
     table["limit_pct"] = float(limit_pct)
@@ -122,7 +122,7 @@ def forecast(
         table[f"days{name}"] = value
     for name, value in (("", days), ("_lower", days_lower), ("_upper", days_upper)):
         known = np.isfinite(value)
-        table[f"date{name}"] = _times(time + np.rint(np.where(known, value, 0) * DAY).astype(np.int64), known)
+        table[f"date{name}"] = times(time + np.rint(np.where(known, value, 0) * DAY).astype(np.int64), known)
     table["probability"] = np.where(over, 1.0, _probability(paths, limit))
     table["method"] = pd.array(_methods(paths), dtype="str")
     table["reason"] = pd.array(_reasons(paths, days, over, slope, limit, limit_pct), dtype="str")
@@ -169,7 +169,7 @@ def forecast_path(
     lower, upper = (np.clip(paths.centre + sign * factor * paths.half, 0, size) for sign in (-1, 1))
     table = panel.keys.loc[panel.keys.index.repeat(len(days))].reset_index(drop=True)
     time = panel.last[:, None] + np.rint(days * DAY).astype(np.int64)
-    table["time"] = _times(time.ravel(), np.ones(time.size, bool))
+    table["time"] = times(time.ravel())
     table["days"] = np.tile(days, len(panel.keys))
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.where(size > 0, 100 / size, np.nan)
@@ -306,12 +306,6 @@ def _length(days: float) -> str:
         if days >= 1.95 * length or unit == "minutes":
             return f"{days / length:.0f} {unit}"
     raise AssertionError
-
-
-def _times(micro: Ints, known: NDArray[np.bool_]) -> pd.DatetimeIndex:
-    stamps = micro.view("datetime64[us]").copy()
-    stamps[~known] = np.datetime64("NaT")
-    return pd.DatetimeIndex(stamps, tz="UTC")
 
 
 def _factor(level: float) -> float:

@@ -57,7 +57,8 @@ def take_apart(panel: Panel) -> History:
     daily = panel.step == 1.0
     cycle = np.where(daily[:, None], cycle_of(mean), 0.0)
     late = panel.end - panel.mean
-    end_of_bin = np.where(daily[:, None], cycle_of(np.where(np.isfinite(late), late, 0.0)), 0.0)
+    late = np.where(np.arange(width) < first[:, None], np.nan, late)
+    end_of_bin = np.where(daily[:, None], cycle_of(rowwise.fill(late)), 0.0)
     end_of_bin += _usual(late[:, -2 * WEEK :])[:, None]
     stray = (late - end_of_bin[:, (np.arange(width) - width) % WEEK])[:, -4 * WEEK :]
     stray_known = np.isfinite(stray)
@@ -65,7 +66,7 @@ def take_apart(panel: Panel) -> History:
     level = mean - cycle[:, (np.arange(width) - width) % WEEK]
     jumps = one_off_jumps(level)
     smooth = level + jumps.sum(axis=1, keepdims=True) - np.cumsum(jumps, axis=1)
-    noise = long_run_noise(smooth)
+    noise = long_run_noise(smooth, first)
     return History(
         first,
         first > seen,
@@ -123,7 +124,9 @@ def cycle_of(grid: Floats, period: int = WEEK, keep: int = 16) -> Floats:
     sums = np.cumsum(np.concatenate([np.zeros((pools, 1)), np.nan_to_num(grid)], axis=1), axis=1)
     rest = np.full(grid.shape, np.nan)
     rest[:, half : width - half] = grid[:, half : width - half] - (sums[:, period:] - sums[:, :-period]) / period
-    rest[np.arange(width) < rowwise.first_known(grid)[:, None] + half] = np.nan
+    first = rowwise.first_known(grid)[:, None]
+    column = np.arange(width)
+    rest[(column < first + half) | (width - column > (width - first) // period * period)] = np.nan
     recent = rest[:, width - periods * period :].reshape(pools, periods, period)
     cycle = rowwise.median(recent.transpose(0, 2, 1).reshape(-1, periods)).reshape(pools, period)
     cycle -= cycle.mean(axis=1, keepdims=True)
@@ -180,17 +183,23 @@ def one_off_jumps(level: Floats) -> Floats:
     return np.nan_to_num(jumps)
 
 
-def long_run_noise(smooth: Floats, span: int = WEEK) -> Floats:
-    """Standard deviation of the change a bin that adds up over time, from differences of weekly changes."""
-    span = min(span, (smooth.shape[1] - 2) // 2)
-    if span < 1:
-        return np.zeros(len(smooth))
-    bend = smooth[:, 2 * span :] - 2 * smooth[:, span:-span] + smooth[:, : -2 * span]
-    known = np.isfinite(bend)
-    square = np.where(known, bend, 0) ** 2
-    rms = np.sqrt(square.sum(axis=1) / np.maximum(known.sum(axis=1), 1))
-    typical = 1.4826 * np.nan_to_num(rowwise.median(np.abs(bend)))
-    return np.asarray(np.maximum(rms, typical) / np.sqrt(2 * span))
+def long_run_noise(smooth: Floats, first: Ints) -> Floats:
+    """Standard deviation of the change a bin that adds up over time, from differences of weekly changes.
+
+    Histories of less than two weeks and two bins use shorter spans than a week.
+    """
+    width = smooth.shape[1]
+    spans = np.minimum(WEEK, (width - first - 2) // 2)
+    noise = np.zeros(len(smooth))
+    for span in np.unique(spans[spans > 0]):
+        rows = smooth[spans == span]
+        bend = rows[:, 2 * span :] - 2 * rows[:, span:-span] + rows[:, : -2 * span]
+        known = np.isfinite(bend)
+        square = np.where(known, bend, 0) ** 2
+        rms = np.sqrt(square.sum(axis=1) / np.maximum(known.sum(axis=1), 1))
+        typical = 1.4826 * np.nan_to_num(rowwise.median(np.abs(bend)))
+        noise[spans == span] = np.maximum(rms, typical) / np.sqrt(2 * span)
+    return noise
 
 
 def slope_changes(smooth: Floats, first: Ints, noise: Floats, most: int = 8) -> Bools:

@@ -7,6 +7,7 @@ forecast a whole number of days ahead falls on the same time of day as the last 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 DAY = 86_400_000_000  # microseconds
+BY = ("server", "pool")
 MAX_BINS = 800  # older history says little about the next months
 CHUNK = 1 << 19  # rows at a time: temporaries stay in the cache and out of the memory bill
 NEEDED = ("time", "size_bytes", "alloc_bytes")
@@ -93,6 +95,10 @@ def read(pools: pd.DataFrame, by: Sequence[str], window: object = None) -> Panel
                 f"The table has no column {name!r}. Needed are {', '.join((*NEEDED, *by))}, as in monitor.pools; "
                 "say which columns make a pool with by=[…]."
             )
+    print_of_table = _print(pools, by), tuple(by), repr(window)
+    remembered = _memory.get("panel")
+    if remembered is not None and remembered[0]() is pools and remembered[1] == print_of_table:
+        return remembered[2]
     code, keys = _codes(pools, by)
     rows = _Rows(
         code,
@@ -104,7 +110,42 @@ def read(pools: pd.DataFrame, by: Sequence[str], window: object = None) -> Panel
     rows = _usable(rows, pools, len(keys))
     if window is not None:
         rows = _newest(rows, len(keys), window_microseconds(window))
-    return _grid(rows, keys)
+    panel = _grid(rows, keys)
+    _memory["panel"] = weakref.ref(pools, _forget), print_of_table, panel, pools.copy(deep=False)
+    return panel
+
+
+# The last table read, since one table is asked several questions (growth, forecast, its path, regimes) and reading is
+# what takes time. While the shallow copy lives, pandas copies a column before it is written to, so that a table whose
+# columns still lie at the same addresses is unchanged.
+_memory: dict[str, tuple[weakref.ref[pd.DataFrame], object, Panel, pd.DataFrame]] = {}
+
+
+def _forget(_: weakref.ref[pd.DataFrame]) -> None:
+    remembered = _memory.get("panel")
+    if remembered is not None and remembered[0]() is None:
+        _memory.clear()
+
+
+def _print(pools: pd.DataFrame, by: list[str]) -> tuple[object, ...]:
+    """Where the columns in use lie in memory."""
+    used = [*NEEDED, *by, "free_bytes", "frag_pct", "capacity_pct", "origin", "seq"]
+    marks: list[object] = []
+    for name in used:
+        if name not in pools.columns:
+            marks.append(None)
+            continue
+        column = pools[name]
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            marks.append(tuple(column.cat.categories))
+            data = np.asarray(column.cat.codes)
+        elif isinstance(column.dtype, pd.DatetimeTZDtype):
+            data = np.asarray(column, dtype=f"datetime64[{column.dtype.unit}]")
+        else:
+            data = column.to_numpy()
+        face = data.__array_interface__
+        marks.append((face["data"][0], face["typestr"], data.shape, data.strides))
+    return tuple(marks)
 
 
 def window_microseconds(window: object) -> int:
@@ -149,8 +190,9 @@ def _codes(pools: pd.DataFrame, by: list[str]) -> tuple[NDArray[np.signedinteger
         if len(values) > 1 or (len(codes) and codes.min(initial=0) < 0):
             code = np.where(codes < 0, -1, code * len(values) + codes) if size > 1 else codes
         size *= max(len(values), 1)
-    used = np.flatnonzero(np.bincount(code[code >= 0] if code.min(initial=0) < 0 else code, minlength=1))
-    used = used[: len(pools)]
+    seen = np.zeros(size + 1, bool)  # one place more, for -1
+    seen[code] = True
+    used = np.flatnonzero(seen[:-1])
     if len(used) < size:
         back = np.full(size + 1, -1, np.int32)
         back[used] = np.arange(len(used))
@@ -203,10 +245,12 @@ def _in_order(rows: _Rows) -> bool:
     by_time = by_pool = True
     for start in range(0, len(rows.time), CHUNK):
         at = slice(start, start + CHUNK + 1)
-        time, code = np.diff(rows.time[at]), rows.code[at]
-        up = code[1:] > code[:-1]
-        by_time = by_time and bool(np.all((time > 0) | ((time == 0) & up)))
-        by_pool = by_pool and bool(np.all(up | ((code[1:] == code[:-1]) & (time > 0))))
+        later = rows.time[at][1:] > rows.time[at][:-1]
+        up = rows.code[at][1:] > rows.code[at][:-1]
+        if by_time:
+            by_time = bool(np.all(later | (up & (rows.time[at][1:] == rows.time[at][:-1]))))
+        if by_pool:
+            by_pool = bool(np.all(up | (later & (rows.code[at][1:] == rows.code[at][:-1]))))
         if not by_time and not by_pool:
             return False
     return True
@@ -270,9 +314,27 @@ def _astray(time: Ints, seq: NDArray[np.signedinteger] | None) -> Bools:
 def _edges(rows: _Rows, count: int) -> tuple[Ints, Ints]:
     """Last and first time of each pool (0 where it has no rows); rows are in order of time within a pool."""
     last, first = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    last[rows.code] = rows.time
-    first[rows.code[::-1]] = rows.time[::-1]
+    for times_of, step in ((last, -1), (first, 1)):
+        row = _outermost(rows.code[::step])
+        row = np.where(row >= 0, len(rows.code) - 1 - row if step < 0 else row, -1)
+        times_of[: len(row)] = np.where(row >= 0, rows.time[row] if len(rows.time) else 0, 0)
     return last, first
+
+
+def _outermost(code: NDArray[np.signedinteger]) -> Ints:
+    """Row where each pool is met first, -1 for never; usually found among the first few rows, so look there first."""
+    count = int(code.max(initial=-1)) + 1
+    found = np.full(count, -1, np.int64)
+    start, length = 0, 1 << 14
+    while start < len(code) and (found < 0).any():
+        part = code[start : start + length]
+        change = np.flatnonzero(part[1:] != part[:-1]) + 1  # where tables are sorted by pool, few rows are left to try
+        row = np.append(0, change)[::-1]
+        met = np.full(count, -1, np.int64)
+        met[part[row]] = row + start
+        found = np.where(found < 0, met, found)
+        start, length = start + length, length * 2
+    return found
 
 
 def _newest(rows: _Rows, count: int, window: int) -> _Rows:
@@ -308,11 +370,13 @@ def _grid(rows: _Rows, keys: pd.DataFrame) -> Panel:
     # bins end half a sample late, or jitter decides whether the sample a day ago ends its bin or begins the next
     slack = np.minimum(step / 8, span / np.maximum(samples - 1, 1) / 2).astype(np.int64)
     edge = last + slack
+    even = bool((step == step[:1]).all())
     chunk = max(CHUNK, cells)
     for start in range(0, len(rows.time), chunk):
         at = slice(start, start + chunk)
         code = rows.code[at]
-        back = ((edge[code] - rows.time[at]) * per_step[code]).astype(np.int64)
+        age = edge[code] - rows.time[at]
+        back = (age * (per_step[0] if even else per_step[code])).astype(np.int64)
         alloc = _finer(rows, at, use_free)
         row = np.arange(start, start + len(code))
         if back.max(initial=0) >= bins:
@@ -351,15 +415,24 @@ def _grid(rows: _Rows, keys: pd.DataFrame) -> Panel:
 
 
 def _free_is_finer(rows: _Rows, pools: int) -> Bools:
-    """Pools whose free space is shown with a finer step than their allocation."""
-    if rows.free is None:
-        return np.zeros(pools, bool)
-    alloc, free, size = np.full(pools, np.nan), np.full(pools, np.nan), np.full(pools, np.nan)
-    known = slice(None) if np.isfinite(rows.free).all() else np.isfinite(rows.free) & np.isfinite(rows.size)
-    alloc[rows.code[known]], free[rows.code[known]] = rows.alloc[known], rows.free[known]
-    size[rows.code[known]] = rows.size[known]
-    rounded = np.abs(alloc + free - size) > 0.5  # exact bytes add up, and then both are as good
-    return rounded & (_resolution(free) < _resolution(alloc))
+    """Pools whose free space is shown with a finer step than their allocation, by their newest complete row."""
+    finer = np.zeros(pools, bool)
+    if rows.free is None or not len(rows.code):
+        return finer
+    last = _outermost(rows.code[::-1])
+    row = len(rows.code) - 1 - last[last >= 0]
+    partial = ~np.isfinite(rows.free[row] + rows.size[row])
+    if partial.any():
+        wanted = np.zeros(pools, bool)
+        wanted[rows.code[row[partial]]] = True
+        whole = np.flatnonzero(wanted[rows.code] & np.isfinite(rows.free) & np.isfinite(rows.size))
+        newest = np.full(pools, -1, np.int64)
+        newest[rows.code[whole]] = whole
+        row = np.concatenate([row[~partial], newest[newest >= 0]])
+    alloc, free = rows.alloc[row], rows.free[row]
+    rounded = np.abs(alloc + free - rows.size[row]) > 0.5  # exact bytes add up, and then both are as good
+    finer[rows.code[row]] = rounded & (_resolution(free) < _resolution(alloc))
+    return finer
 
 
 def _finer(rows: _Rows, at: slice | Ints, use_free: Bools) -> Floats:
@@ -371,3 +444,11 @@ def _finer(rows: _Rows, at: slice | Ints, use_free: Bools) -> Floats:
     return np.where(use_free[rows.code[at]] & np.isfinite(other), other, alloc)
 
 
+
+
+def times(micro: Ints, known: Bools | None = None) -> pd.DatetimeIndex:
+    """Microseconds since 1970 as UTC times, ``NaT`` where not known."""
+    stamps = micro.view("datetime64[us]").copy()
+    if known is not None:
+        stamps[~known] = np.datetime64("NaT")
+    return pd.DatetimeIndex(stamps, tz="UTC")
