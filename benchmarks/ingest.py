@@ -22,7 +22,7 @@ import pandas as pd
 
 from benchmarks.stream import frames
 from sysadm_nb.tables import Tables
-from sysadm_nb.tables.rows import LifePreserver, SystemState
+from sysadm_nb.wire.events import LifePreserver, SystemState
 
 
 class _Dispatcher(msgspec.Struct, tag_field="name", tag="dispatcher", gc=False):
