@@ -408,7 +408,8 @@ class EventServer:
         """Send a frame word for word as it is, to those who are subscribed to ``name``; call it on the loop."""
         message = wire.decode(text)
         if isinstance(message, wire.Event) and isinstance(message.args, dict):
-            self._logs.add_event(name, message.args, self._clock() if message.time is None else message.time)
+            time = self._clock() if message.time is None else message.time
+            self._logs.add_event(name, message.args, message.raw, time)
         self._hub.publish(name, text)
 
     @property
