@@ -10,7 +10,7 @@ from sysadm_nb import loop, wire
 from sysadm_nb.client.fleet import Fleet
 
 if TYPE_CHECKING:
-    from sysadm_nb.tables.jobs import JobView
+    from sysadm_nb.tables.job import JobView
 
 TAIL = 12
 

@@ -22,7 +22,7 @@ from sysadm_nb.tables import Tables
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sysadm_nb.tables.jobs import JobView
+    from sysadm_nb.tables.job import JobView
 
 __all__ = ["Monitor", "ServerState"]
 
@@ -104,6 +104,11 @@ class Monitor:
             ServerState(s.name, s.address.url, s.state, s.detail, wire.to_datetime(s.changed_us))
             for s in list(self._fleet.sessions.values())
         ]
+
+    @property
+    def recorders(self) -> list[Any]:
+        """The recordings that are being made of it."""
+        return list(self._recorders)
 
     @property
     def closed(self) -> bool:

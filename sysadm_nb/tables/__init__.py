@@ -1,7 +1,8 @@
 """Append-only tables of what servers said, their schema, and the jobs' state machine."""
 
-from sysadm_nb.tables.jobs import JobView
+from sysadm_nb.tables.job import JobView
 from sysadm_nb.tables.schema import SCHEMA
-from sysadm_nb.tables.tables import Tables, job_updates
+from sysadm_nb.tables.tables import Tables
+from sysadm_nb.tables.updates import job_updates
 
 __all__ = ["SCHEMA", "JobView", "Tables", "job_updates"]

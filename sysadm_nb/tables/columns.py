@@ -26,7 +26,9 @@ Row: TypeAlias = tuple[Any, ...]
 
 _TEXT_DTYPE: Final = pd.StringDtype("pyarrow", na_value=np.nan)
 _UTC: Final = pd.DatetimeTZDtype("us", "UTC")
-_CHUNK_BYTES: Final = 1 << 20  # larger chunks stay as they are: merging copies, and text is dropped by the chunk
+_CHUNK_BYTES: Final = (
+    1 << 20
+)  # larger chunks stay as they are: merging copies, and text is dropped by the chunk
 _MANY_CATEGORIES: Final = 1000
 
 
@@ -91,7 +93,7 @@ class Times(Numbers):
         moments = values.view("M8[us]")
         try:
             # The public constructors convert, and copy: 15 ms a million.
-            return pd.arrays.DatetimeArray._simple_new(moments, dtype=_UTC)
+            return pd.arrays.DatetimeArray._simple_new(moments, dtype=_UTC)  # type: ignore[attr-defined]
         except (AttributeError, TypeError):  # pragma: no cover - another pandas
             return pd.DatetimeIndex(moments).tz_localize("UTC").array
 
@@ -224,7 +226,7 @@ class Text:
         self.bytes = sum(chunk.nbytes for chunk in self.chunks)
 
     def array(self, values: pa.ChunkedArray) -> Any:
-        return pd.arrays.ArrowStringArray(values, dtype=_TEXT_DTYPE)
+        return pd.arrays.ArrowStringArray(values, dtype=_TEXT_DTYPE)  # type: ignore[call-arg]
 
 
 Column: TypeAlias = Numbers | Text
@@ -260,8 +262,8 @@ def frame_of(columns: dict[str, Any]) -> pd.DataFrame:
     """
     frame = pd.DataFrame(columns, copy=False)
     try:
-        other = _OTHER_OWNER._mgr.blocks[0]  # type: ignore[attr-defined]
-        for block in frame._mgr.blocks:  # type: ignore[attr-defined]
+        other = _OTHER_OWNER._mgr.blocks[0]
+        for block in frame._mgr.blocks:
             block.refs.add_reference(other)
     except AttributeError:  # pragma: no cover - another pandas: slower, as safe
         return frame.copy()

@@ -7,12 +7,12 @@ import re
 from datetime import datetime
 from typing import Any, Final
 
+from sysadm_nb.tables.job import Lead
 from sysadm_nb.wire import parse_percent, parse_priority, parse_size
 from sysadm_nb.wire.events import Pool
 from sysadm_nb.wire.units import PERCENTS, RATIOS, SIZES
 
 NAN: Final = math.nan
-Lead = tuple[int, int, int, str, str]
 
 HEALTH: Final = frozenset(("ONLINE", "DEGRADED", "FAULTED", "OFFLINE", "UNAVAIL", "REMOVED", "SUSPENDED"))
 

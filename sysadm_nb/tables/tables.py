@@ -16,8 +16,9 @@ import pandas as pd
 from sysadm_nb.errors import InputError
 from sysadm_nb.tables import rows as make
 from sysadm_nb.tables.columns import NAT
-from sysadm_nb.tables.jobs import Job, Jobs, JobView
-from sysadm_nb.tables.schema import LEAD, ORIGINS, SCHEMA
+from sysadm_nb.tables.job import Job, JobView, Lead
+from sysadm_nb.tables.jobs import Jobs
+from sysadm_nb.tables.schema import ORIGINS, SCHEMA
 from sysadm_nb.tables.store import FLUSH_EVERY, Store
 from sysadm_nb.wire import (
     Event,
@@ -26,7 +27,6 @@ from sysadm_nb.wire import (
     Reply,
     decode,
     one_line,
-    parse_json,
     parse_priority,
     to_microseconds,
 )
@@ -34,7 +34,6 @@ from sysadm_nb.wire.events import Pool, pools_loosely
 from sysadm_nb.wire.units import MAX_TIME, MIN_TIME
 
 NAN: Final = math.nan
-Lead = tuple[int, int, int, str, str]
 
 _KEEP_UNSETTLED: Final = 2000
 _QUARTER: Final = 15 * 60 * 1_000_000
@@ -469,42 +468,3 @@ class Tables:
     def __repr__(self) -> str:
         counts = ", ".join(f"{name} {len(self[name])}" for name in SCHEMA)
         return f"<Tables: {counts}>"
-
-
-def job_updates(events: pd.DataFrame, max_log: int = 2**20) -> pd.DataFrame:
-    """Rebuild from events how every job changed: one row for each change, in the columns of ``jobs``.
-
-    Parameters
-    ----------
-    events : pandas.DataFrame
-        Rows of the ``events`` table, at least its first six columns and ``args``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        In order of time; ``time`` and ``received`` are those of the change.
-    """
-    missing = [name for name in (*LEAD, "event", "args") if name not in events]
-    if missing:
-        raise InputError(
-            f"events lacks the column {missing[0]!r}; pass the events table of a monitor or recording"
-        )
-    store = Store("jobs", max(len(events), 1), 2**40, keyed=True)
-    jobs = Jobs(max_log)
-    told = events[(events["event"] == "dispatcher") & events["args"].notna()]
-    times = [told[name].to_numpy("datetime64[us]").astype("int64").tolist() for name in ("time", "received")]
-    columns = (
-        told["seq"].tolist(),
-        *times,
-        told["server"].astype("str").tolist(),
-        told["origin"].astype("str"),
-    )
-    for *lead, text in zip(*columns, told["args"], strict=True):
-        args = parse_json(text)
-        job = jobs.take(args, tuple(lead)) if isinstance(args, dict) else None  # type: ignore[arg-type]
-        if job is not None:
-            row = job.row()
-            store.add((lead[0], lead[1], lead[2], *row[3:]))
-            jobs.unsettled.clear()
-            jobs.forget_old()
-    return store.snapshot()

@@ -263,7 +263,7 @@ def decode(frame: str | bytes) -> Message:
     'not a JSON object'
     """
     try:
-        if frame.__class__ is not str:
+        if not isinstance(frame, str):
             frame = str(frame, "utf-8")
         if frame.startswith(_HEAD):
             end = len(frame) - 1

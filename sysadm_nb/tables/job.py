@@ -1,0 +1,257 @@
+"""One run of one process id, and how it looked at one moment."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from sysadm_nb.tables.columns import NAT, Row
+from sysadm_nb.tables.joblog import CommandLog
+
+NAN: Final = math.nan
+SEPARATOR: Final = " && "
+Lead = tuple[int, int, int, str, str]
+"""``(seq, time, received, server, origin)`` of a frame, times in microseconds."""
+
+
+class Job:
+    """One run of one process id. Attributes are named as the columns of the ``jobs`` table."""
+
+    __slots__ = (
+        "action",
+        "bare_seen",
+        "commands",
+        "current",
+        "ended",
+        "event_system",
+        "finished",
+        "key",
+        "last_time",
+        "logs",
+        "origin",
+        "percent_done",
+        "process_id",
+        "received",
+        "return_code",
+        "run",
+        "seq",
+        "server",
+        "server_started",
+        "settled",
+        "started",
+        "state",
+        "summary",
+        "time",
+        "updates",
+        "version",
+    )
+
+    def __init__(self, key: int, process_id: str, run: int, lead: Lead) -> None:
+        self.key = key
+        self.seq, self.time, self.received, self.server, self.origin = lead
+        self.process_id = process_id
+        self.run = run
+        self.state = "pending"
+        self.summary = ""
+        self.event_system: str | None = None
+        self.action: str | None = None
+        self.commands: list[str] | None = None
+        self.current: str | None = None
+        self.logs: dict[str, CommandLog] = {}
+        self.started = NAT
+        self.finished = NAT
+        self.server_started: str | None = None  # as the server wrote it: tells runs apart
+        self.percent_done = NAN
+        self.return_code: int | None = None
+        self.bare_seen = False
+        self.last_time = self.time
+        self.updates = 0
+        self.version = 0
+        self.settled = False
+        self.ended = ""  # text of commands that ended since the last delta: it may come again
+
+    # -- what the rest is derived from ------------------------------------------------------------
+
+    @property
+    def commands_done(self) -> float:
+        if self.commands is None:
+            return NAN
+        logs = self.logs
+        return float(sum(1 for c in self.commands if c in logs and logs[c].return_code is not None))
+
+    @property
+    def current_command(self) -> str | None:
+        if self.state != "running" or not self.commands:
+            return None
+        current = self.current
+        log = self.logs.get(current) if current is not None else None
+        if (
+            current is not None
+            and log is not None
+            and log.return_code == 0
+            and self.commands.count(current) == 1
+        ):
+            following = self.commands.index(current) + 1
+            return self.commands[following] if following < len(self.commands) else current
+        return current
+
+    @property
+    def failed(self) -> bool:
+        return any(log.return_code for log in self.logs.values())
+
+    @property
+    def duration_s(self) -> float:
+        return (self.finished - self.started) / 1e6 if self.finished != NAT and self.started != NAT else NAN
+
+    @property
+    def log(self) -> str:
+        return "".join([self.logs[c].text for c in dict.fromkeys(self.commands or ()) if c in self.logs])
+
+    @property
+    def log_complete(self) -> bool:
+        if self.state == "finished":
+            return True
+        return bool(self.logs) and all(log.complete for log in self.logs.values())
+
+    @property
+    def steps(self) -> list[tuple[str, str, float, str | None]]:
+        """For each command: its text, state, return code and log."""
+        commands = self.commands or []
+        current = self.current_command
+        at = (
+            -1
+            if current is None or current not in commands
+            else len(commands) - 1 - commands[::-1].index(current)
+        )
+        waiting = "pending"
+        if self.state == "running" and at < 0:
+            if len(commands) == 1 or self.server_started is not None:
+                at = next((i for i, c in enumerate(commands) if c not in self.logs), -1)
+            else:  # a generic job: which command it has come to is told at its end only
+                waiting = "unknown"
+        out = []
+        for index, command in enumerate(commands):
+            log = self.logs.get(command)
+            code = None if log is None else log.return_code
+            if self.state == "unknown":
+                state = "unknown" if code is None else "finished"
+            elif index == at and (code is None or commands.count(command) > 1):
+                state = "running"
+            elif code is not None or index < at:
+                state = "finished"
+            elif self.state == "finished":
+                state = "skipped" if log is None else "finished"
+            else:
+                state = waiting
+            text = None if log is None else log.text
+            out.append((command, state, NAN if code is None else float(code), text))
+        return out
+
+    def row(self) -> Row:
+        """A row of the ``jobs`` table, with the key behind it."""
+        commands = self.commands
+        return (
+            self.seq,
+            self.time,
+            self.received,
+            self.server,
+            self.origin,
+            self.process_id,
+            self.run,
+            self.event_system,
+            self.action,
+            self.state,
+            None if commands is None else SEPARATOR.join(commands),
+            NAN if commands is None else float(len(commands)),
+            self.commands_done,
+            self.current_command,
+            self.started,
+            self.finished,
+            self.duration_s,
+            self.percent_done,
+            NAN if self.return_code is None else float(self.return_code),
+            self.failed,
+            self.log,
+            self.log_complete,
+            self.updates,
+            self.key,
+        )
+
+    def command_rows(self) -> list[Row]:
+        """Rows of the ``commands`` table, with the key behind each."""
+        lead = (self.seq, self.time, self.received, self.server, self.origin, self.process_id, self.run)
+        return [
+            (*lead, step, command, state, code, text, self.key)
+            for step, (command, state, code, text) in enumerate(self.steps, 1)
+        ]
+
+
+_COPIED: Final = (
+    "action",
+    "commands_done",
+    "current_command",
+    "duration_s",
+    "event_system",
+    "failed",
+    "log_complete",
+    "origin",
+    "percent_done",
+    "process_id",
+    "received",
+    "run",
+    "seq",
+    "server",
+    "state",
+    "steps",
+    "time",
+    "updates",
+    "version",
+)
+
+
+class JobView:
+    """A job as it was at one moment: what views and waiting code read, from any thread.
+
+    Attributes are named as the columns of the ``jobs`` table, with times in microseconds since 1970 UTC
+    (``None`` where unknown) and ``commands`` as a list. ``steps`` holds ``(command, state, return_code,
+    log)`` for each command; ``version`` is the number of the change that made it so.
+    """
+
+    __slots__ = _COPIED + ("command_count", "commands", "finished", "return_code", "started")
+
+    seq: int
+    time: int
+    received: int
+    server: str
+    origin: str
+    process_id: str
+    run: int
+    event_system: str | None
+    action: str | None
+    state: str
+    commands_done: float
+    current_command: str | None
+    duration_s: float
+    percent_done: float
+    failed: bool
+    log_complete: bool
+    updates: int
+    steps: list[tuple[str, str, float, str | None]]
+    version: int
+
+    def __init__(self, job: Job) -> None:
+        for name in _COPIED:
+            setattr(self, name, getattr(job, name))
+        self.commands: list[str] = list(job.commands or ())
+        self.command_count = NAN if job.commands is None else float(len(job.commands))
+        self.started: int | None = None if job.started == NAT else job.started
+        self.finished: int | None = None if job.finished == NAT else job.finished
+        self.return_code = NAN if job.return_code is None else float(job.return_code)
+
+    @property
+    def log(self) -> str:
+        """All commands' logs, one after another; a text that serves two commands once."""
+        return "".join({command: text or "" for command, _, _, text in self.steps}.values())
+
+    def __repr__(self) -> str:
+        return f"<job {self.process_id!r} run {self.run}: {self.state}>"
