@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from .connection import ConnectionBadge
+from .dashboard import Dashboard, dashboard
+from .events import EventsView
 from .jobs import JobsView
+from .life_preserver import LifePreserverView
 from .pools import PoolsView
 
-__all__ = ["JobsView", "PoolsView"]
+__all__ = [
+    "ConnectionBadge",
+    "Dashboard",
+    "EventsView",
+    "JobsView",
+    "LifePreserverView",
+    "PoolsView",
+    "dashboard",
+]

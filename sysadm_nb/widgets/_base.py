@@ -291,11 +291,17 @@ class View(anywidget.AnyWidget):
             print(self.text())
             return
         if not self._closed:
-            bundle = super()._repr_mimebundle_()
+            bundle = anywidget.AnyWidget._repr_mimebundle_(self)
             display(bundle[0] if isinstance(bundle, tuple) else bundle, raw=True)
+        self.display_static()
+
+    def display_static(self) -> None:
+        """Put the static form into the cell's output, to be kept up to date until `close`."""
+        from IPython.display import display
+
         handle = display(self._static_bundle(), raw=True, display_id=True)
-        if not self._closed:
-            self._static.append(handle)
+        if not self._closed and handle is not None:
+            self._static = [*self._static[-7:], handle]  # the newest copies; of a cell run again only the last is there
 
     def _static_bundle(self) -> dict[str, str]:
         kind = "last" if self._closed else "static"
@@ -323,6 +329,7 @@ class View(anywidget.AnyWidget):
             if self._static:
                 self._update_static()
             self._static = []
+            self.layout.close()
             super().close()
             held, self._loop = self._loop, None
         if held is not None:
