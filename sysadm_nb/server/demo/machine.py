@@ -208,6 +208,9 @@ class Machine:
             amount = span * week[hour] * rng.expovariate(1.0) * self.pace.get(name, 1.0)
             if amount:
                 self.write(name, int(grown * amount), int(overwritten * amount))
+        running = []
         for burst in self.bursts:
-            self.write(burst.dataset, int(burst.bytes_per_second * span / SECOND))
-        self.bursts = [burst for burst in self.bursts if burst.until > now]
+            size = int(burst.bytes_per_second * span / SECOND)
+            if self.write(burst.dataset, size) == size and burst.until > now:  # else it is done, or out of space
+                running.append(burst)
+        self.bursts = running
