@@ -6,17 +6,33 @@
 Rule 'nearly full': pools capacity_pct > 80 for 30min by server, pool → warning
 """
 
+from .armed import Armed, arm, recorded_incidents
+from .backtest import backtest
 from .evaluator import Evaluator
+from .files import load, save
 from .incidents import Change, Incident, incidents_frame
+from .judge import evaluate, sweep
+from .notify import Notification
 from .rules import Rule, Rules, absent, forecast_within
+from .shipped import shipped
 
 __all__ = [
+    "Armed",
     "Change",
     "Evaluator",
     "Incident",
+    "Notification",
     "Rule",
     "Rules",
     "absent",
+    "arm",
+    "backtest",
+    "evaluate",
     "forecast_within",
     "incidents_frame",
+    "load",
+    "recorded_incidents",
+    "save",
+    "shipped",
+    "sweep",
 ]

@@ -206,7 +206,7 @@ class Evaluator:
                 out += self._feed_around(group, frame, gaps)
         return self._note(out)
 
-    def tick(self, now: Clock) -> list[Change]:
+    def tick(self, now: Clock, own: int | None = None) -> list[Change]:
         """Let time pass to `now`, for servers without rows to say so.
 
         While the connection to a server is down its clock stands still, except for absent rules and those on
@@ -216,16 +216,24 @@ class Evaluator:
         ----------
         now : int or mapping of str to int
             Microseconds since the epoch, on the servers' clocks.
+        own : int, optional
+            Our own clock, for rules on the connection; the latest of `now` by default.
         """
         out: list[Change] = []
         latest = now if isinstance(now, int) else max(now.values(), default=None)
         for group in self._groups.values():
             for machine in group.machines:
-                stops = not machine.absent and group.table != "connection"
+                ours = group.table == "connection"
+                stops = not machine.absent and not ours
 
-                def now_of(kid: int, group: _Group = group, stops: bool = stops) -> int | None:
+                def now_of(
+                    kid: int, group: _Group = group, stops: bool = stops, ours: bool = ours
+                ) -> int | None:
                     server = group.index.server(kid)
-                    time = latest if isinstance(now, int) or server is None else now.get(server)
+                    if ours and own is not None:
+                        time: int | None = own
+                    else:
+                        time = latest if isinstance(now, int) or server is None else now.get(server)
                     if time is None:
                         return None
                     if stops and server in self._down:
@@ -311,7 +319,7 @@ class Evaluator:
         return incidents_frame(self.incidents, dict.fromkeys(keys))
 
     def active(self) -> list[tuple[Rule, dict[str, Any], State]]:
-        """What is pending or firing: rule, key, state; keys that an absent rule merely watches are left out."""
+        """What is pending or firing: rule, key, state; without keys that an absent rule merely watches."""
         found = []
         for group in self._groups.values():
             for machine in group.machines:
@@ -389,4 +397,4 @@ class Evaluator:
 
 def _fingerprint(rule: Rule) -> str:
     """Changes when what the rule finds would change."""
-    return f"{rule.described()} gap {rule.gap_us}"
+    return f"{rule.described()} gap {rule.gap_us} stands {rule.stands_us}"

@@ -76,13 +76,13 @@ class Forecaster:
         return np.array(due, np.int64)
 
     def _ask(self, merged: Batch, start: Ints, due: list[int]) -> pd.DataFrame:
-        from ..trends import forecast  # scipy loads with it
+        from ..trends.forecast import forecast  # scipy loads with it
 
         spans = [np.arange(start[row], row + 1) for row in due]
         lengths = np.array([len(span) for span in spans])
         samples = Columns(merged.columns.frame, merged.order[np.concatenate(spans)]).plain()
-        samples = samples.assign(pool=np.repeat(np.arange(len(due)), lengths), server="")
-        said = forecast(samples, limit_pct=self.limit_pct)
+        samples = samples.assign(pool=np.repeat(np.arange(len(due)), lengths))
+        said = forecast(samples, limit_pct=self.limit_pct, by=("pool",))
         said = said.set_index(said["pool"].astype(int)).sort_index()
         asked = said.index.to_numpy()
         rows = np.array(due)[asked]

@@ -151,10 +151,10 @@ class KeyIndex:
         before = np.empty_like(at)
         before[1:] = at[:-1]
         before[starts] = [self.newest[k] for k in heads]
-        tau = at + np.array(self.shift, np.int64)[kid]
+        ends = np.append(starts[1:], len(kid))
+        tau = at + np.repeat(np.array([self.shift[k] for k in heads], np.int64), ends - starts)
         older = np.add.reduceat(at < before, starts)
-        ends = np.append(starts[1:], len(kid)).tolist()
-        for key, i, j, bad in zip(heads, starts.tolist(), ends, older.tolist(), strict=True):
+        for key, i, j, bad in zip(heads, starts.tolist(), ends.tolist(), older.tolist(), strict=True):
             if bad:
                 self._row_by_row(key, i, j, at, backfill, tau, keep)
             else:

@@ -81,6 +81,7 @@ class Machine:
         self.states: dict[int, State] = {}
         self.absent = rule.absent_us is not None
         self.sampled = rule.sampled and not self.absent
+        self.limit = rule.gap_us if self.sampled else rule.stands_us
         self.for_us = cast(int, rule.absent_us) if self.absent else rule.for_us
         # only a timer needs the fields of a row that may be in an earlier batch
         self.remembers = self.absent or (not self.sampled and self.for_us > 0)
@@ -110,8 +111,8 @@ class Machine:
             new[1:] |= np.diff(tau) > self.for_us
         else:
             new[1:] |= (when[1:] != when[:-1]) | (clear[1:] != clear[:-1])
-            if self.sampled and self.rule.gap_us is not None:
-                new[1:] |= np.diff(tau) > self.rule.gap_us
+            if self.limit is not None:
+                new[1:] |= np.diff(tau) > self.limit
         starts = np.flatnonzero(new)
         peaks = None if value is None else self.worst.reduceat(value, starts)
         run_kid, run_when, run_clear = kid[starts], when[starts], clear[starts]
@@ -189,18 +190,18 @@ class Machine:
         state = self.states.get(key)
         if state is None:
             return None
-        if self.sampled:
-            limit = self.rule.gap_us
-            if limit is not None and state.phase != "keeping" and now - state.last > limit:
-                if state.phase == "pending":
-                    del self.states[key]
-                    return None
-                self._end(key, state, state.last + limit, "no data")
-        elif state.phase == "pending":
+        limit = self.limit
+        if state.phase == "pending" and not self.sampled:
             due = state.began + self.for_us
             # a row that comes at the very end of `after` is still in time
-            if due < now or (due == now and not self.absent):
+            passed = due < now or (due == now and not self.absent)
+            if passed and (limit is None or due - state.last <= limit):
                 self._fire(key, state, due, due - state.shift, state.fields or {})
+        if limit is not None and state.phase != "keeping" and now - state.last > limit:
+            if state.phase == "pending":
+                del self.states[key]
+                return None
+            self._end(key, state, state.last + limit, "no data" if self.sampled else "cleared")
         if state.phase == "keeping" and state.ended + self.rule.keep_us <= now:
             self._resolve(key, state, state.ended + self.rule.keep_us)
         return self.states.get(key)

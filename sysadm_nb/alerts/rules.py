@@ -27,11 +27,13 @@ FORECAST: Final[dict[str, Kind]] = {
     "server": "category",
     "pool": "category",
     "capacity_pct": "float",
-    "days": "float",
-    "days_low": "float",
-    "days_high": "float",
-    "probability": "float",
+    "size_bytes": "float",
+    "alloc_bytes": "float",
     "growth_bytes_per_day": "float",
+    "days": "float",
+    "days_lower": "float",
+    "days_upper": "float",
+    "probability": "float",
 }
 """Columns of the ``forecast`` table: what `trends.forecast` said at a sample of a pool."""
 
@@ -157,6 +159,9 @@ class Rule:
         How long a gap the condition holds through; None lets it hold through any. In pools, system and
         forecast a gap is a time without rows of the key, in other tables one in which the connection to the
         server was down.
+    stands : duration, optional
+        How long a row stands when no other of its key comes, in tables other than pools, system and
+        forecast; for what nothing ever ends, such as a failed job. Unlimited by default.
     reason : str, optional
         Why the rule is worth having; goes along with notifications.
 
@@ -183,12 +188,14 @@ class Rule:
     message: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     max_gap: Duration | None = "45min"
+    stands: Duration | None = None
     reason: str = ""
 
     # worked out once, so that the evaluator only looks
     for_us: int = field(init=False, repr=False, compare=False)
     keep_us: int = field(init=False, repr=False, compare=False)
     gap_us: int | None = field(init=False, repr=False, compare=False)
+    stands_us: int | None = field(init=False, repr=False, compare=False)
     window_us: int = field(init=False, repr=False, compare=False)
     absent_us: int | None = field(init=False, repr=False, compare=False)
     condition: Expression | RowFunction | WindowFunction | None = field(init=False, repr=False, compare=False)
@@ -228,8 +235,11 @@ class Rule:
         put("for_us", duration_us(self.for_, f"{where}: for_"))
         put("keep_us", 0 if self.keep_for is None else duration_us(self.keep_for, f"{where}: keep_for"))
         put("gap_us", None if self.max_gap is None else duration_us(self.max_gap, f"{where}: max_gap"))
+        put("stands_us", None if self.stands is None else duration_us(self.stands, f"{where}: stands"))
         put("window_us", 0 if self.window is None else duration_us(self.window, f"{where}: window"))
         put("labels", {str(k): str(v) for k, v in dict(self.labels).items()})
+        if self.stands is not None and (self.sampled or isinstance(self.when, Absent)):
+            raise RuleError(f"{where}: stands= is for jobs and events; samples have max_gap=")
         if self.gap_us == 0:
             raise RuleError(f"{where}: max_gap must be longer than 0")
         if self.window is not None and self.window_us == 0:
@@ -399,6 +409,9 @@ class Rules:
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         self._rules: dict[str, Rule] = {}
+        self._source: Source = None
+        self._labels: pd.DataFrame | None = None
+        self._range: dict[str, Any] = {}
         for rule in rules:
             self.add(rule)
 
@@ -456,6 +469,7 @@ class Rules:
         """When these rules would have fired; see `alerts.backtest.backtest`."""
         from .backtest import backtest
 
+        self._source, self._range = source, {"start": start, "end": end}
         return backtest(self, source, start, end)
 
     def evaluate(
@@ -464,14 +478,24 @@ class Rules:
         """How well these rules find labelled periods; see `alerts.judge.evaluate`."""
         from .judge import evaluate
 
+        self._source, self._labels, self._range = source, labels, {"start": start, "end": end}
         return evaluate(self, source, labels, start, end)
 
     def sweep(
-        self, name: str, source: Source, labels: pd.DataFrame | None = None, **settings: Any
+        self, name: str, source: Source = None, labels: pd.DataFrame | None = None, **settings: Any
     ) -> pd.DataFrame:
-        """One rule under several settings; see `alerts.judge.sweep`."""
+        """One rule under several settings; see `alerts.judge.sweep`.
+
+        Without a source (and labels) those of the last `backtest` or `evaluate` are taken:
+        ``rules.sweep("nearly full", threshold=range(60, 96, 5))``.
+        """
         from .judge import sweep
 
+        if source is None:
+            if self._source is None:
+                raise RuleError("sweep() needs a source: sweep(name, past, threshold=…), or backtest first")
+            source, labels = self._source, self._labels if labels is None else labels
+            settings = self._range | settings
         return sweep(self[name], source, labels, **settings)
 
     def save(self, path: str | Path) -> None:

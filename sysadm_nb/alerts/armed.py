@@ -1,0 +1,434 @@
+"""Rules on guard: fed with what comes, telling what fires."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+
+from .. import loop
+from ..errors import Closed, InputError
+from .durations import Duration, duration_us
+from .evaluator import Evaluator
+from .feeding import Feed
+from .incidents import Change, Incident, incidents_frame
+from .notify import News, Notifier, Target, targets_of
+from .rules import Rule, Rules
+
+log = logging.getLogger("sysadm_nb.alerts")
+
+PERIOD_S: Final = 0.25
+
+
+def arm(
+    source: Any,
+    rules: Rule | Iterable[Rule],
+    notify: Target | Iterable[Target] | None = None,
+    *,
+    remind: Duration | None = None,
+    state: Mapping[str, Any] | None = None,
+) -> Armed:
+    """Have rules watch a monitor (or a recording that is followed, or tables) from now on.
+
+    What the tables hold already is judged first, without messages, so that a condition that began an hour
+    ago has held for an hour; only what fires at that moment is told.
+
+    Parameters
+    ----------
+    source : Monitor, Recording or Tables
+    rules : Rules, or iterable of Rule
+    notify : function, Apprise URL, or several, optional
+        Whom to tell. A function takes a `Notification`; it may block and may be ``async``: it runs on a
+        thread of its own. Apprise URLs need the extra ``alerts``.
+    remind : duration, optional
+        Tell again as long as an incident fires that nobody acknowledged.
+    state : mapping, optional
+        From ``Armed.state`` of an earlier run.
+
+    Returns
+    -------
+    Armed
+    """
+    return Armed(source, Rules([rules] if isinstance(rules, Rule) else rules), notify, remind, state)
+
+
+@dataclass
+class Silence:
+    """Messages of some incidents are held back until a time (seconds since the epoch)."""
+
+    until: float
+    rule: str | None
+    keys: dict[str, Any]
+
+    def covers(self, incident: Incident) -> bool:
+        """Whether it is about this incident."""
+        if self.rule is not None and self.rule != incident.rule:
+            return False
+        return all(str(incident.keys.get(k)) == str(v) for k, v in self.keys.items())
+
+
+class Armed:
+    """Rules on guard; made by `arm`. Disarm with ``disarm()``.
+
+    Attributes
+    ----------
+    rules : Rules
+    notifiers : list of Notifier
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        rules: Rules,
+        notify: Target | Iterable[Target] | None,
+        remind: Duration | None,
+        state: Mapping[str, Any] | None,
+    ) -> None:
+        tables = getattr(source, "tables", source)
+        if not (hasattr(tables, "since") and hasattr(tables, "count")):
+            raise InputError(f"rules watch a monitor, a recording or tables, not {type(source).__name__}")
+        self.rules = rules
+        self._evaluator = Evaluator(rules, state)
+        self._fresh = state is None
+        self._feed = Feed(tables, self._evaluator.tables)
+        self._source = weakref.ref(source)
+        self._remind_us = None if remind is None else duration_us(remind, "remind")
+        self._lock = threading.RLock()
+        self._silences: list[Silence] = []
+        self._acknowledged: set[str] = set()
+        self._told: dict[str, float] = {}  # incidents whose firing was told: id and when last
+        self._known = _told_before(source)
+        self._changed: list[Callable[[], object]] = []
+        self._working = False
+        self._caught_up = threading.Event()
+        self._error = ""
+        self.armed = True
+        targets = targets_of(notify)
+        self._loop = loop.acquire()
+        self.notifiers: list[Notifier] = []
+        self._undo: list[Callable[[], None]] = []
+        try:
+            for target in targets:
+                self.notifiers.append(Notifier(target))
+            for notifier in self.notifiers:
+                self._loop.call(notifier.start)
+            self._undo.append(self._loop.every(PERIOD_S, self._look))
+            on_close = getattr(source, "on_close", None)
+            if on_close is not None:
+                self._undo.append(on_close(self.disarm))
+        except BaseException:
+            self._loop.release(wait=not loop.on_loop_thread())
+            raise
+
+    # ---- on the loop thread ----------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        if not self.armed or self._working:
+            return
+        frames = self._feed.take() if self._feed.anything_new() else {}
+        clocks = self._feed.clocks(time.time_ns() // 1000)
+        self._working = True
+        asyncio.get_running_loop().create_task(self._judge(frames, clocks))
+
+    async def _judge(self, frames: dict[str, pd.DataFrame], clocks: dict[str, int]) -> None:
+        try:
+            # a rule's function may take its time: that is no reason for the sockets to wait
+            if frames or not self._caught_up.is_set():
+                changes = await loop.in_thread(self._evaluate, frames, clocks)
+            else:
+                changes = self._evaluate(frames, clocks)
+            self._error = "; ".join(self._evaluator.broken.values())
+            self._tell(changes)
+        except Exception as error:
+            self._error = f"{type(error).__name__}: {error}"
+            log.exception("Judging rules failed")
+        finally:
+            self._working = False
+            self._caught_up.set()
+
+    def _evaluate(self, frames: dict[str, pd.DataFrame], clocks: dict[str, int]) -> list[Change]:
+        with self._lock:
+            changes = self._evaluator.feed(self._feed.with_jobs(frames)) if frames else []
+            return changes + self._evaluator.tick(clocks, own=time.time_ns() // 1000 - 10_000_000)
+
+    def _tell(self, changes: list[Change]) -> None:
+        if not self.armed:
+            return
+        catching_up = not self._caught_up.is_set()
+        news: list[News] = []
+        with self._lock:
+            for change in changes:
+                self._keep(change)
+                if not catching_up and change.what == "fired":
+                    self._fired(change.incident, news)
+                elif not catching_up and self._told.pop(change.incident.id, None) is not None:
+                    self._acknowledged.discard(change.incident.id)
+                    if not self._silenced(change.incident):
+                        news.append(News("resolved", change.incident))
+            self._hold_back_no_longer(news)
+        if news:
+            for notifier in self.notifiers:
+                notifier.put(news)
+        if news or changes:
+            for callback in list(self._changed):
+                callback()
+
+    def _fired(self, incident: Incident, news: list[News]) -> None:
+        if incident.id in self._known:  # told before a restart
+            self._told[incident.id] = time.time()
+        elif not self._silenced(incident) and incident.id not in self._told:
+            self._told[incident.id] = time.time()
+            rule = self.rules[incident.rule] if incident.rule in self.rules else None
+            news.append(News("fired", incident, rule.reason if rule else ""))
+
+    def _hold_back_no_longer(self, news: list[News]) -> None:
+        """Tell what fires and was not told (silenced, or from before arming); remind of the rest."""
+        now = time.time()
+        self._silences = [s for s in self._silences if s.until > now]
+        for incident in self.firing():
+            told = self._told.get(incident.id)
+            if told is None:
+                self._fired(incident, news)
+            elif self._remind_us is not None and now - told >= self._remind_us / 1e6:
+                self._told[incident.id] = now
+                if incident.id not in self._acknowledged and not self._silenced(incident):
+                    news.append(News("reminder", incident))
+
+    def _silenced(self, incident: Incident) -> bool:
+        now = time.time()
+        return any(s.until > now and s.covers(incident) for s in self._silences)
+
+    def _keep(self, change: Change) -> None:
+        data = {"what": change.what, "id": change.incident.id, **change.incident.to_json()}
+        if change.what == "fired" and change.incident.id in self._known:
+            return
+        for recorder in getattr(self._source(), "recorders", ()):
+            try:
+                recorder.append_record("incident", change.time, data)
+            except Closed:
+                pass
+
+    # ---- for people ------------------------------------------------------------------------------------
+
+    @property
+    def incidents(self) -> pd.DataFrame:
+        """Incidents so far, as `Rules.backtest` gives them."""
+        with self._lock:
+            return self._evaluator.table()
+
+    @property
+    def active(self) -> pd.DataFrame:
+        """What is pending and firing now.
+
+        Returns
+        -------
+        DataFrame
+            ``state`` (``pending``, ``firing``), ``rule``, ``severity``, ``key``, ``since`` (when the condition
+            began), ``fired``, ``peak``, ``message``, ``acknowledged``, ``silenced_until``, ``id``.
+        """
+        rows = self.rows()
+        columns = ["state", "rule", "severity", "key", "since", "fired", "peak", "message", "acknowledged",
+                   "silenced_until", "id"]  # fmt: skip
+        frame = pd.DataFrame(rows, columns=columns)
+        for name in ("since", "fired", "silenced_until"):
+            stamps = pd.to_datetime(frame[name], unit="us", utc=True)
+            frame[name] = stamps.astype("datetime64[us, UTC]")
+        return frame
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The same as plain values, firing first; times in microseconds."""
+        out = []
+        with self._lock:
+            now = time.time()
+            self._silences = [s for s in self._silences if s.until > now]
+            for rule, keys, state in self._evaluator.active():
+                incident = state.incident
+                probe = incident or Incident(rule.name, keys, state.began_at, 0, rule.severity, "")
+                until = max((s.until for s in self._silences if s.covers(probe)), default=None)
+                out.append(
+                    {
+                        "state": "pending" if incident is None else "firing",
+                        "rule": rule.name,
+                        "severity": rule.severity,
+                        "key": probe.subject,
+                        "since": state.began_at,
+                        "fired": incident and incident.fired,
+                        "peak": None if state.peak != state.peak else state.peak,
+                        "message": incident.message if incident else rule.described(),
+                        "acknowledged": probe.id in self._acknowledged,
+                        "silenced_until": None if until is None else int(until * 1e6),
+                        "id": probe.id if incident else "/".join([rule.name, probe.subject]),
+                        "keys": keys,
+                    }
+                )
+        return sorted(out, key=lambda r: (r["state"] != "firing", -(r["fired"] or 0), r["rule"], r["key"]))
+
+    def firing(self) -> list[Incident]:
+        """The incidents that fire now."""
+        with self._lock:
+            return [s.incident for _, _, s in self._evaluator.active() if s.incident is not None]
+
+    def acknowledge(self, id: str | None = None, *, rule: str | None = None) -> int:
+        """Somebody looks after it: no more reminders; its end is still told.
+
+        Parameters
+        ----------
+        id : str, optional
+            Of one incident (see `active`); without it all that fire, or all of `rule`.
+
+        Returns
+        -------
+        int
+            How many incidents that were.
+        """
+        with self._lock:
+            found = [i.id for i in self.firing() if id in (None, i.id) and rule in (None, i.rule)]
+            self._acknowledged.update(found)
+        self._say_changed()
+        return len(found)
+
+    def silence(
+        self, for_: Duration | None = None, *, until: Any = None, rule: str | None = None, **keys: Any
+    ) -> None:
+        """Hold back messages for a time. What still fires at its end is told then.
+
+        Parameters
+        ----------
+        for_ : duration, optional
+            For how long from now.
+        until : datetime or str, optional
+            Or until when.
+        rule : str, optional
+            Only of this rule; of all by default.
+        **keys
+            Only of these keys, such as ``server="nas"``.
+        """
+        if (for_ is None) == (until is None):
+            raise InputError("silence() takes for_='2h' or until='2026-11-23 18:00', one of them")
+        if rule is not None and rule not in self.rules:
+            self.rules[rule]  # says which there are
+        if for_ is not None:
+            end = time.time() + duration_us(for_, "silence") / 1e6
+        else:
+            from .backtest import moment_us
+
+            end = (moment_us(until) or 0) / 1e6
+        with self._lock:
+            self._silences.append(Silence(end, rule, keys))
+        self._say_changed()
+
+    def unsilence(self, rule: str | None = None, **keys: Any) -> None:
+        """End silences: all, or those of a rule and keys."""
+        with self._lock:
+            self._silences = [
+                s
+                for s in self._silences
+                if not (rule in (None, s.rule) and all(s.keys.get(k) == v for k, v in keys.items()))
+            ]
+        self._say_changed()
+
+    def on_change(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Have a function called, on the loop thread, when something fired or was resolved; returns the undo."""
+        self._changed.append(callback)
+
+        def undo() -> None:
+            if callback in self._changed:
+                self._changed.remove(callback)
+
+        return undo
+
+    def _say_changed(self) -> None:
+        if self.armed:
+            for callback in list(self._changed):
+                self._loop.call(callback)
+
+    @property
+    def error(self) -> str:
+        """What went wrong with a rule, or empty."""
+        return self._error
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Plain JSON, from which `arm` can go on later."""
+        with self._lock:
+            return self._evaluator.state()
+
+    def caught_up(self, timeout: float = 60.0) -> bool:
+        """Wait until what the tables held at arming is judged."""
+        return self._caught_up.wait(timeout)
+
+    def drain(self, timeout: float = 10.0) -> bool:
+        """Wait until all messages are out; False if some still wait then."""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            if not self._working and all(n.idle for n in self.notifiers):
+                return True
+            time.sleep(0.02)
+        return False
+
+    def disarm(self) -> None:
+        """Stop at once: nothing more is judged or told. Disarming twice is fine."""
+        if not self.armed:
+            return
+        self.armed = False
+        for undo in self._undo:
+            undo()
+        for notifier in self.notifiers:
+            notifier._queue.clear()
+            self._loop.call(notifier.stop)
+        self._loop.release(wait=not loop.on_loop_thread())
+
+    def __enter__(self) -> Armed:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.disarm()
+
+    def __repr__(self) -> str:
+        with self._lock:
+            counts = self._evaluator.counts()
+        state = f"{counts['firing']} firing, {counts['pending']} pending" if self.armed else "disarmed"
+        tell = ", ".join(n.name for n in self.notifiers) or "nobody"
+        wrong = f"; {self._error}" if self._error else ""
+        return f"<Armed {len(self.rules)} rules: {state}; tells {tell}{wrong}; .active .incidents .disarm()>"
+
+
+def _told_before(source: Any) -> set[str]:
+    """Incidents that a recording being continued says were told, so that a restart does not tell them again."""
+    from ..recording import reader
+
+    found: set[str] = set()
+    for recorder in getattr(source, "recorders", ()):
+        try:
+            notes = reader.notes(recorder.path, "incident")
+        except Exception as error:  # the recording may be brand new, or unreadable: then all is told
+            log.debug("no incidents read from %s: %s", recorder.path, error)
+            continue
+        found.update(str(note.data.get("id")) for note in notes if isinstance(note.data, dict))
+    return found
+
+
+def recorded_incidents(recording: Any) -> pd.DataFrame:
+    """The incidents that were kept in a recording, as `Rules.backtest` gives them.
+
+    Parameters
+    ----------
+    recording : Recording
+    """
+    newest: dict[str, dict[str, Any]] = {}
+    for row in recording.records("incident").to_dict("records"):
+        newest[row["id"]] = {k: row[k] for k in Incident.__dataclass_fields__}
+    incidents = []
+    for data in newest.values():
+        plain = {k: None if isinstance(v, float) and v != v else v for k, v in data.items()}
+        for name in ("began", "fired", "resolved", "rows"):
+            plain[name] = None if plain[name] is None else int(plain[name])
+        incidents.append(Incident.from_json(plain))
+    return incidents_frame(incidents)
