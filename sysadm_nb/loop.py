@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from sysadm_nb.errors import Closed, RequestTimeout, SysadmError
 
-__all__ = ["LoopThread", "acquire", "can_ask", "ipython", "nest", "on_loop_thread"]
+__all__ = ["LoopThread", "acquire", "can_ask", "in_thread", "ipython", "nest", "on_loop_thread"]
 
 T = TypeVar("T")
 
@@ -388,3 +388,37 @@ def _more_cells_wait(kernel: Any) -> bool:
         return bool(socket.getsockopt(zmq.EVENTS) & zmq.POLLIN)
     except Exception:  # another kernel than ipykernel, or a release that moved these: then asking is allowed
         return False
+
+
+async def in_thread(fn: Callable[..., Any], *args: Any) -> Any:
+    """Run a function that may block, or hang for ever, on a thread of its own, and await its result.
+
+    Unlike the threads of an executor nobody waits for this one at exit: it is for other people's code, such
+    as notifiers. A coroutine function gets an event loop of its own there, so that it cannot stop this one.
+    To cancel the await leaves the thread to itself.
+    """
+    running = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = running.create_future()
+
+    def deliver(result: Any, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    def work() -> None:
+        result, failed = None, None
+        try:
+            result = fn(*args)
+            if asyncio.iscoroutine(result):
+                result = asyncio.run(result)
+        except BaseException as error:
+            # a future cannot hold a StopIteration
+            failed = RuntimeError(repr(error)) if isinstance(error, StopIteration) else error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            running.call_soon_threadsafe(deliver, result, failed)
+
+    threading.Thread(target=work, name=f"{THREAD_NAME} work", daemon=True).start()
+    return await future
