@@ -29,11 +29,12 @@ def pool_rows(rows: int, pools: int = 200, seed: int = 7) -> pd.DataFrame:
     pool = np.tile(np.arange(pools), samples)
     start, rise = rng.uniform(30, 80, pools), rng.uniform(-5, 25, pools)
     used = start[pool] + rise[pool] * step / samples + rng.normal(0, 0.1, len(step))
+    times = 1_767_225_600_000_000 + step * 15 * MINUTE
     health = np.where(rng.random(len(step)) < 2e-4, 1, 0)
     frame = pd.DataFrame(
         {
             "seq": step + 1,
-            "time": pd.to_datetime(1_767_225_600_000_000 + step * 15 * MINUTE, unit="us", utc=True).as_unit("us"),
+            "time": pd.to_datetime(times, unit="us", utc=True).as_unit("us"),
             "server": pd.Categorical.from_codes(pool % 20, [f"nas{i}" for i in range(20)]),
             "pool": pd.Categorical.from_codes(pool // 20, [f"tank{i}" for i in range(-(-pools // 20))]),
             "capacity_pct": np.clip(used, 0, 100),
@@ -154,7 +155,7 @@ def main(argv: Iterable[str] | None = None) -> None:
         rate = live(frame.iloc[:count], batch)
         print(f"  batches of {batch:>5}      {rate:12,.0f} rows/s")
     early, late = frame.iloc[:100_000], frame.iloc[-100_000:]
-    print(f"  batches of  1000, first and last 100,000 rows: {live(early, 1000):,.0f} and {live(late, 1000):,.0f} rows/s")
+    print(f"  first and last 100,000 rows: {live(early, 1000):,.0f} and {live(late, 1000):,.0f} rows/s")
 
 
 if __name__ == "__main__":

@@ -185,8 +185,7 @@ class Armed:
             self._told[incident.id] = time.time()
         elif not self._silenced(incident) and incident.id not in self._told:
             self._told[incident.id] = time.time()
-            rule = self.rules[incident.rule] if incident.rule in self.rules else None
-            news.append(News("fired", incident, rule.reason if rule else ""))
+            news.append(News("fired", incident, self.rules[incident.rule].reason))
 
     def _hold_back_no_longer(self, news: list[News]) -> None:
         """Tell what fires and was not told (silenced, or from before arming); remind of the rest."""
@@ -230,8 +229,8 @@ class Armed:
         Returns
         -------
         DataFrame
-            ``state`` (``pending``, ``firing``), ``rule``, ``severity``, ``key``, ``since`` (when the condition
-            began), ``fired``, ``peak``, ``message``, ``acknowledged``, ``silenced_until``, ``id``.
+            ``state`` (``pending``, ``firing``), ``rule``, ``severity``, ``key``, ``since`` (when it
+            began to hold), ``fired``, ``peak``, ``message``, ``acknowledged``, ``silenced_until``, ``id``.
         """
         rows = self.rows()
         columns = ["state", "rule", "severity", "key", "since", "fired", "peak", "message", "acknowledged",
@@ -335,7 +334,7 @@ class Armed:
         self._say_changed()
 
     def on_change(self, callback: Callable[[], object]) -> Callable[[], None]:
-        """Have a function called, on the loop thread, when something fired or was resolved; returns the undo."""
+        """Have a function called on the loop thread when something fired or ended; returns the undo."""
         self._changed.append(callback)
 
         def undo() -> None:
@@ -401,7 +400,7 @@ class Armed:
 
 
 def _told_before(source: Any) -> set[str]:
-    """Incidents that a recording being continued says were told, so that a restart does not tell them again."""
+    """Incidents that were told before a restart, as the recording that is continued says."""
     from ..recording import reader
 
     found: set[str] = set()
@@ -429,6 +428,7 @@ def recorded_incidents(recording: Any) -> pd.DataFrame:
     for data in newest.values():
         plain = {k: None if isinstance(v, float) and v != v else v for k, v in data.items()}
         for name in ("began", "fired", "resolved", "rows"):
-            plain[name] = None if plain[name] is None else int(plain[name])
+            value: Any = plain[name]
+            plain[name] = None if value is None else int(value)
         incidents.append(Incident.from_json(plain))
     return incidents_frame(incidents)

@@ -104,7 +104,7 @@ def _table(name: str, source: Source, rules: list[Rule]) -> pd.DataFrame | None:
         if unknown:
             raise InputError(f"no table {min(unknown)!r}; there are {', '.join(RULE_TABLES)}")
         if name == "jobs" and "jobs" not in source and "events" in source:
-            return job_updates(source["events"])
+            return job_updates(in_order_of_arrival(source["events"]))
         return source.get(name)
     tables: Any = getattr(source, "tables", source)
     if not hasattr(tables, "events"):
@@ -113,7 +113,8 @@ def _table(name: str, source: Source, rules: list[Rule]) -> pd.DataFrame | None:
             "a mapping of table names to DataFrames, or a DataFrame"
         )
     # a row of jobs tells how a job stands now; its past is rebuilt from the events
-    return job_updates(tables.events) if name == "jobs" else getattr(tables, name)
+    frame = getattr(tables, "events" if name == "jobs" else name)
+    return job_updates(in_order_of_arrival(frame)) if name == "jobs" else frame
 
 
 def in_order_of_arrival(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What came into the tables since the last look, for a live evaluator, and what time it is for each server."""
+"""What came into the tables since the last look, and what time it is for each server."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Forecaster:
         return np.array(due, np.int64)
 
     def _ask(self, merged: Batch, start: Ints, due: list[int]) -> pd.DataFrame:
-        from ..trends.forecast import forecast  # scipy loads with it
+        from ..trends import forecast  # scipy loads with it
 
         spans = [np.arange(start[row], row + 1) for row in due]
         lengths = np.array([len(span) for span in spans])
