@@ -11,13 +11,15 @@ from sysadm_nb.tables.store import Store
 from sysadm_nb.wire import parse_json
 
 
-def job_updates(events: pd.DataFrame, max_log: int = 2**20) -> pd.DataFrame:
+def job_updates(events: pd.DataFrame, max_log: int = 2**20, jobs: Jobs | None = None) -> pd.DataFrame:
     """Rebuild from events how every job changed: one row for each change, in the columns of ``jobs``.
 
     Parameters
     ----------
     events : pandas.DataFrame
         Rows of the ``events`` table, at least its first six columns and ``args``.
+    jobs : Jobs, optional
+        The state machine that took the events before these, to go on with.
 
     Returns
     -------
@@ -30,7 +32,7 @@ def job_updates(events: pd.DataFrame, max_log: int = 2**20) -> pd.DataFrame:
             f"events lacks the column {missing[0]!r}; pass the events table of a monitor or recording"
         )
     store = Store("jobs", max(len(events), 1), 2**40, keyed=True)
-    jobs = Jobs(max_log)
+    jobs = Jobs(max_log) if jobs is None else jobs
     told = events[(events["event"] == "dispatcher") & events["args"].notna()]
     times = [told[name].to_numpy("datetime64[us]").astype("int64").tolist() for name in ("time", "received")]
     columns = (
@@ -44,7 +46,7 @@ def job_updates(events: pd.DataFrame, max_log: int = 2**20) -> pd.DataFrame:
         job = jobs.take(args, tuple(lead)) if isinstance(args, dict) else None  # type: ignore[arg-type]
         if job is not None:
             row = job.row()
-            store.add((lead[0], lead[1], lead[2], *row[3:]))
+            store.add((*lead, *row[5:]))
             jobs.unsettled.clear()
             jobs.forget_old()
     return store.snapshot()
