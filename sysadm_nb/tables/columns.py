@@ -26,9 +26,8 @@ Row: TypeAlias = tuple[Any, ...]
 
 _TEXT_DTYPE: Final = pd.StringDtype("pyarrow", na_value=np.nan)
 _UTC: Final = pd.DatetimeTZDtype("us", "UTC")
-_CHUNK_BYTES: Final = (
-    1 << 20
-)  # larger chunks stay as they are: merging copies, and text is dropped by the chunk
+# Larger chunks stay as they are: merging copies, and text is given up by the chunk.
+_CHUNK_BYTES: Final = 1 << 20
 _MANY_CATEGORIES: Final = 1000
 
 
