@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -39,11 +40,16 @@ def captures() -> Callable[[str], list[dict[str, Any]]]:
 def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Trusted certificates, keys and the like go into a folder of the tests', not into the user's."""
     home = tmp_path_factory.mktemp("home")
+    # A folder of our own for temporary files too: what others leave in the common one is not our leak. Short,
+    # because the path of a Unix socket is.
+    tempfile.tempdir = common = tempfile.mkdtemp(prefix="sn-")
     names = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME")
     before = {name: os.environ.get(name) for name in (*names, "SYSADM_NB_PASSWORD")}
     os.environ.update({name: str(home / name.lower()) for name in names})
     os.environ.pop("SYSADM_NB_PASSWORD", None)
     yield
+    tempfile.tempdir = None
+    shutil.rmtree(common, ignore_errors=True)
     for name, value in before.items():
         if value is None:
             os.environ.pop(name, None)

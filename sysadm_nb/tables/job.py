@@ -85,15 +85,10 @@ class Job:
             return None
         current = self.current
         log = self.logs.get(current) if current is not None else None
-        if (
-            current is not None
-            and log is not None
-            and log.return_code == 0
-            and self.commands.count(current) == 1
-        ):
-            following = self.commands.index(current) + 1
-            return self.commands[following] if following < len(self.commands) else current
-        return current
+        if current is None or log is None or log.return_code != 0 or self.commands.count(current) > 1:
+            return current
+        following = self.commands.index(current) + 1  # this one ended well: the next has begun
+        return self.commands[following] if following < len(self.commands) else current
 
     @property
     def failed(self) -> bool:
@@ -118,11 +113,8 @@ class Job:
         """For each command: its text, state, return code and log."""
         commands = self.commands or []
         current = self.current_command
-        at = (
-            -1
-            if current is None or current not in commands
-            else len(commands) - 1 - commands[::-1].index(current)
-        )
+        places = [index for index, command in enumerate(commands) if command == current]
+        at = places[-1] if places else -1
         waiting = "pending"
         if self.state == "running" and at < 0:
             if len(commands) == 1 or self.server_started is not None:
@@ -217,7 +209,7 @@ class JobView:
     log)`` for each command; ``version`` is the number of the change that made it so.
     """
 
-    __slots__ = _COPIED + ("command_count", "commands", "finished", "return_code", "started")
+    __slots__ = (*_COPIED, "command_count", "commands", "finished", "return_code", "started")
 
     seq: int
     time: int

@@ -74,5 +74,5 @@ def already_sent(delta: str, ended: str) -> int:
     the command's full log. All of it comes again, or, where its end was read too late for the buffer,
     whole lines of it.
     """
-    length = len(os.path.commonprefix([delta, ended]))
+    length = len(os.path.commonprefix([delta, ended]))  # noqa: RUF071 - of any texts, not paths
     return length if length == len(ended) else delta.rfind("\n", 0, length) + 1

@@ -368,7 +368,7 @@ class Jobs:
         asked: int,
         lead: Lead,
     ) -> Job | None:
-        """Take what the dispatcher's list says of a job: its commands, which generic jobs tell only at the end.
+        """Take a job's commands from the dispatcher's list: generic jobs tell them only at their end.
 
         A job that nobody told of begins here; one that ended after the list was asked for does not.
         """

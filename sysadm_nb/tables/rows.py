@@ -96,7 +96,8 @@ def is_true(value: Any) -> bool:
 # -- life preserver ------------------------------------------------------------------------------------
 
 _DATE = re.compile(
-    r"(?:(?P<date>[A-Za-z]{3} [A-Za-z]{3} +\d{1,2} \d\d:\d\d:\d\d)(?: (?P<zone>[A-Za-z+\-0-9:]+))? (?P<year>\d{4})): "
+    r"(?P<date>[A-Za-z]{3} [A-Za-z]{3} +\d{1,2} \d\d:\d\d:\d\d)"
+    r"(?: (?P<zone>[A-Za-z+\-0-9:]+))? (?P<year>\d{4}): "
 )
 _ACTIONS: Final = (
     (re.compile(r"New snapshot of (?P<dataset>.+)", re.DOTALL), "created"),

@@ -33,7 +33,7 @@ SCHEMA: Final[dict[str, dict[str, Kind]]] = {
     # one frame that was not a reply, whatever it was, unknown and malformed included
     "events": LEAD
     | {
-        "event": "category",  # dispatcher | system-state | life-preserver | bridge | another name | unknown | malformed
+        "event": "category",  # dispatcher | system-state | life-preserver | bridge | malformed | as sent
         "priority": "float",
         "level": "category",  # Information | Warning | Critical | Urgent
         "subject": "text",  # process id, host name, dataset, ...
@@ -138,4 +138,4 @@ VOCABULARY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "bridge": {"change": ("joined", "left", "present")},
 }
 """Categories that are there from the start, so that an empty table has the same dtype as a full one.
-Every table's ``origin`` and ``level`` have theirs too (``level`` is ordered: ``df.level >= "Warning"`` works)."""
+Every table's ``origin`` and ``level`` have theirs too; ``level`` is ordered: ``df.level >= "Warning"`` works."""

@@ -451,6 +451,6 @@ def decode_request(text: str | bytes) -> Request | BadRequest:
     namespace, name = value.get("namespace"), value.get("name")
     if not (isinstance(namespace, str) and isinstance(name, str) and namespace and name):
         return BadRequest("no namespace and name", id=id, prefix=prefix)
-    request = Request(namespace, name, id, value["args"] if "args" in value else value)
+    request = Request(namespace, name, id, value.get("args", value))
     request.peer = prefix or None
     return request
