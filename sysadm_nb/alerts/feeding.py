@@ -11,7 +11,7 @@ import pandas as pd
 from ..tables import job_updates
 from ..tables.jobs import Jobs
 from .columns import Columns
-from .keys import _origin
+from .keys import has_origin
 
 GRACE_US: Final = 10_000_000
 """How far ticks stay behind a server's clock: rows that come no later than this count as if in time."""
@@ -72,7 +72,7 @@ class Feed:
         if not len(frame):
             return
         columns = Columns(frame)
-        told = np.flatnonzero(~(_origin(columns, "backfill") | _origin(columns, "last")))
+        told = np.flatnonzero(~(has_origin(columns, "backfill") | has_origin(columns, "last")))
         if not len(told):
             return
         names = frame["server"].astype("str").to_numpy()[told]

@@ -97,12 +97,12 @@ class KeyIndex:
         """Group the rows of a frame, which are in the order in which they came."""
         columns = Columns(frame)
         kid = self._number(columns)
-        keep = ~_origin(columns, "last")
+        keep = ~has_origin(columns, "last")
         narrow = kid.astype(np.uint16) if len(self.keys) <= 65_535 else kid  # radix sort: ten times as fast
         order = np.argsort(narrow, kind="stable")
         order = order[keep[order]]
         kid, at = kid[order], columns.time_us[order]
-        tau, keep = self._clock(kid, at, _origin(columns, "backfill")[order])
+        tau, keep = self._clock(kid, at, has_origin(columns, "backfill")[order])
         if not keep.all():
             order, kid, at, tau = order[keep], kid[keep], at[keep], tau[keep]
         return Batch(Columns(frame, order), kid, tau, at)
@@ -198,7 +198,8 @@ class KeyIndex:
         self.late = data["late"]
 
 
-def _origin(columns: Columns, origin: str) -> Bools:
+def has_origin(columns: Columns, origin: str) -> Bools:
+    """Rows whose ``origin`` is this; none in frames without the column."""
     if "origin" not in columns.frame.columns:
         return np.zeros(len(columns), bool)
     value = columns["origin"]

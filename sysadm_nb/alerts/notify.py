@@ -195,16 +195,24 @@ class Notifier:
             await self._wake.wait()
             self._sending = True
             await asyncio.sleep(GROUP_S)
-            await self._pace()
             self._wake.clear()
             news, self._queue = list(self._queue), deque()
-            if news:
-                try:
-                    await self._send(compose(news))
-                except Exception:  # a bug here must not end the telling
-                    self.failed += 1
-                    log.exception("The notifier %s failed", self.name)
+            # an incident's end is always a message of its own, also where it was short
+            for part in (
+                [n for n in news if n.what != "resolved"],
+                [n for n in news if n.what == "resolved"],
+            ):
+                if part:
+                    await self._tell_all(part)
             self._sending = bool(self._queue)
+
+    async def _tell_all(self, news: list[News]) -> None:
+        await self._pace()
+        try:
+            await self._send(compose(news))
+        except Exception:  # a bug here must not end the telling
+            self.failed += 1
+            log.exception("The notifier %s failed", self.name)
 
     async def _pace(self) -> None:
         now = time.monotonic()
