@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ipywidgets import GridBox, Layout
+from ipywidgets import GridBox, Layout, VBox
 
 from .connection import ConnectionBadge
 from .events import EventsView
@@ -14,7 +14,7 @@ from .life_preserver import LifePreserverView
 from .pools import PoolsView
 
 
-class Dashboard(GridBox):  # type: ignore[misc]
+class Dashboard(VBox):  # type: ignore[misc]
     """Connections, pools, jobs, backups and events, in one or two columns as the page is wide.
 
     Attributes
@@ -30,13 +30,14 @@ class Dashboard(GridBox):  # type: ignore[misc]
         self.backups = LifePreserverView(source)
         self.events = EventsView(source)
         self._undo: Callable[[], None] | None = None
-        for view in (self.badge, self.pools, self.jobs):
-            view.layout.grid_column = "1 / -1"
         for view in self.views:
             view.layout.min_width = "0"
         columns = "repeat(auto-fit, minmax(min(100%, 560px), 1fr))"
-        layout = Layout(grid_template_columns=columns, grid_gap="12px", width="100%", align_items="flex-start")
-        super().__init__(self.views, layout=layout)
+        beside = Layout(grid_template_columns=columns, grid_gap="12px", align_items="flex-start", width="100%")
+        self._pair = GridBox([self.backups, self.events], layout=beside)
+        super().__init__(
+            [self.badge, self.pools, self.jobs, self._pair], layout=Layout(width="100%", grid_gap="12px")
+        )
         on_close = getattr(source, "on_close", None)
         if on_close is not None:
             self._undo = on_close(self.close)
@@ -57,7 +58,7 @@ class Dashboard(GridBox):  # type: ignore[misc]
             print("\n\n".join(view.text() for view in self.views))
             return
         if self.comm is not None:
-            bundle = GridBox._repr_mimebundle_(self)
+            bundle = VBox._repr_mimebundle_(self)
             display(bundle | {"text/plain": ""}, raw=True)
         for view in self.views:
             view.display_static()
@@ -70,7 +71,9 @@ class Dashboard(GridBox):  # type: ignore[misc]
         for view in getattr(self, "views", ()) if self.comm is not None else ():
             view.close()
         if self.comm is not None:
-            self.layout.close()
+            for box in (self._pair, self):
+                box.layout.close()
+            self._pair.close()
             super().close()
 
     def __del__(self) -> None:  # as in View: the comm keeps it alive until close()

@@ -71,9 +71,9 @@ class Terminal {
 
   #erase(from, to) {
     const old = this.lines[this.#row];
-    const text = old.text.slice(0, from) + " ".repeat(Math.max(0, Math.min(to, old.text.length) - from)) + old.text.slice(to);
-    const marks = old.marks?.map((mark, i) => (i >= from && i < to ? 0 : mark)) ?? null;
-    this.lines[this.#row] = { text: text.trimEnd().length < from ? text.slice(0, from) : text, marks };
+    const rest = to === Infinity ? "" : " ".repeat(Math.max(0, Math.min(to, old.text.length) - from)) + old.text.slice(to);
+    const text = old.text.slice(0, from) + rest;
+    this.lines[this.#row] = { text, marks: old.marks?.slice(0, text.length).map((mark, i) => (i >= from && i < to ? 0 : mark)) ?? null };
   }
 
   #control(parameters, final) {
