@@ -315,12 +315,14 @@ def _is_held(monitor: Monitor, mine: list[Any]) -> bool:
     """Whether somebody holds a monitor, other than the caller and IPython's history."""
     shell = loop.ipython()
     names = {} if shell is None else shell.user_ns
-    if any(value is monitor for key, value in names.items() if not key.startswith("_")):
-        return True
     history = [*mine, shell, names, names.get("_oh"), getattr(shell, "displayhook", None)]
     history.append(getattr(shell, "last_execution_result", None))
     ignored = {id(item) for item in history} | {id(getattr(item, "__dict__", None)) for item in history}
-    return any(
-        id(holder) not in ignored and not isinstance(holder, types.FrameType)
-        for holder in gc.get_referrers(monitor)
-    )
+    # Loops, not generator expressions: those would hold the monitor themselves, in a cell.
+    for key, value in names.items():
+        if value is monitor and not key.startswith("_"):
+            return True
+    for holder in gc.get_referrers(monitor):
+        if id(holder) not in ignored and not isinstance(holder, types.FrameType):
+            return True
+    return False
