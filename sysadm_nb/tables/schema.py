@@ -138,4 +138,5 @@ VOCABULARY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "bridge": {"change": ("joined", "left", "present")},
 }
 """Categories that are there from the start, so that an empty table has the same dtype as a full one.
-Every table's ``origin`` and ``level`` have theirs too; ``level`` is ordered: ``df.level >= "Warning"`` works."""
+Every table's ``origin`` and ``level`` have theirs too; ``level`` is ordered, so that
+``df.level >= "Warning"`` works."""

@@ -35,18 +35,13 @@ def job_updates(events: pd.DataFrame, max_log: int = 2**20, jobs: Jobs | None = 
     jobs = Jobs(max_log) if jobs is None else jobs
     told = events[(events["event"] == "dispatcher") & events["args"].notna()]
     times = [told[name].to_numpy("datetime64[us]").astype("int64").tolist() for name in ("time", "received")]
-    columns = (
-        told["seq"].tolist(),
-        *times,
-        told["server"].astype("str").tolist(),
-        told["origin"].astype("str"),
-    )
-    for *lead, text in zip(*columns, told["args"], strict=True):
+    servers, origins = (told[name].astype("str").tolist() for name in ("server", "origin"))
+    leads = zip(told["seq"].tolist(), *times, servers, origins, strict=True)
+    for lead, text in zip(leads, told["args"].tolist(), strict=True):
         args = parse_json(text)
-        job = jobs.take(args, tuple(lead)) if isinstance(args, dict) else None  # type: ignore[arg-type]
+        job = jobs.take(args, lead) if isinstance(args, dict) else None
         if job is not None:
-            row = job.row()
-            store.add((*lead, *row[5:]))
+            store.add((*lead, *job.row()[5:]))
             jobs.unsettled.clear()
             jobs.forget_old()
     return store.snapshot()
