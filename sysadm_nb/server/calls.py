@@ -28,11 +28,14 @@ class Refused(Exception):
     ----------
     code : int
         400, 401, 403 or 404.
+    closes : bool
+        The connection is closed after the error; always so after a 403.
     """
 
-    def __init__(self, code: int) -> None:
+    def __init__(self, code: int, *, closes: bool = False) -> None:
         super().__init__(wire.ERROR_MESSAGES[code])
         self.code = code
+        self.closes = closes or code == 403
 
 
 @dataclass

@@ -76,7 +76,7 @@ class Session:
         try:
             args = await self._answer(request)
         except Refused as refusal:
-            self._refuse(request, refusal.code)
+            self._refuse(request, refusal)
             return
         if args is not _ANSWERED:
             self._reply(request, args)
@@ -115,11 +115,11 @@ class Session:
                 self._services.parts, login, request.namespace, request.name, request.args, self.address
             )
         except Refused as refusal:
-            self._refuse(request, refusal.code)
+            self._refuse(request, refusal)
         except Exception:
             # The request is data and may hold a secret: its name is enough to find the fault.
             log.exception("request %.60r/%.60r failed", request.namespace, request.name)
-            self._refuse(request, 400)
+            self._refuse(request, Refused(400))
         else:
             self._reply(request, args)
 
@@ -127,9 +127,9 @@ class Session:
         name = "response" if request.id else request.name
         self._send(wire.encode(request.namespace, name, args, request.id), request.peer)
 
-    def _refuse(self, request: wire.Request, code: int) -> None:
-        self._send(wire.encode_error(code, request.id), request.peer)
-        if code == 403:
+    def _refuse(self, request: wire.Request, refusal: Refused) -> None:
+        self._send(wire.encode_error(refusal.code, request.id), request.peer)
+        if refusal.closes:
             self._carrier.close(1000, TOO_MANY)
 
     def _send(self, text: str, prefix: str | None = None) -> None:
@@ -162,8 +162,7 @@ class Session:
             return _ANSWERED
         failures = self._services.failures
         if failures.blocked(self.address):
-            self._carrier.close(1000, TOO_MANY)
-            raise Refused(401)
+            raise Refused(401, closes=True)
         if name == "auth":
             token = await self._by_password(fields)
         elif name == "auth_token":
@@ -174,10 +173,10 @@ class Session:
             raise Refused(401)
         if token is None:
             log.warning("failed login (%s) from %s", name, self.address)
-            if failures.failed(self.address):
+            blocks = failures.failed(self.address)
+            if blocks:
                 log.warning("logins from %s are blocked", self.address)
-                self._carrier.close(1000, TOO_MANY)
-            raise Refused(401)
+            raise Refused(401, closes=blocks)
         failures.succeeded(self.address)
         self._token = token
         if not self.known:
