@@ -409,7 +409,7 @@ class EventServer:
         message = wire.decode(text)
         if isinstance(message, wire.Event) and isinstance(message.args, dict):
             time = self._clock() if message.time is None else message.time
-            self._logs.add_event(name, message.args, message.raw, time)
+            self._logs.add_event(name, message.args, message.text.encode("utf-8", "replace"), time)
         self._hub.publish(name, text)
 
     @property
