@@ -73,7 +73,8 @@ class RelayLink:
             self.close_code, self.close_reason = LEFT, reason
             self._frames.put_nowait(None)
             for waiter in self._pings.values():
-                waiter.cancel()
+                if not waiter.done():
+                    waiter.set_result(None)  # the reader learns that it is over
 
     async def send(self, text: str) -> None:
         if self.close_code is not None:
@@ -160,6 +161,15 @@ class Relay:
         if peer in self._links:
             self._links.pop(peer).end(why)
 
+    async def answers(self, peer: str, timeout: float) -> bool:
+        """Whether a peer is there: not every bridge says that one has gone."""
+        link = self._links.get(peer) or self.link(peer)
+        with contextlib.suppress(TimeoutError, ConnectionLost):
+            async with asyncio.timeout(timeout):
+                await (await link.ping())
+            return link.close_code is None
+        return False
+
     async def identify(self, peer: str, timeout: float) -> dict[str, Any]:
         """What a peer says it is: ``type`` and ``hostname``."""
         connection = Connection(cast(Link, self.link(peer)), self.connection.address, name=peer)
@@ -220,6 +230,7 @@ class Peers:
         self._timeout: float = bridge.settings["timeout"]
         self._relay: Relay | None = None
         self._names: dict[str, str] = {}  # of the peers that are there now, by the bridge's name for them
+        self._naming = asyncio.Lock()
         self._settled = asyncio.Event()
         self._meetings: set[asyncio.Task[None]] = set()
         self.sessions: list[Session] = []
@@ -258,8 +269,9 @@ class Peers:
             raise
         if identity.get("type") != "server" or relay is not self._relay or peer not in self._names:
             return
-        name = await self._name(relay, wire.shell_text(str(identity.get("hostname") or peer)))
-        self._names[peer] = name
+        async with self._naming:
+            name = await self._name(relay, wire.shell_text(str(identity.get("hostname") or peer)))
+            self._names[peer] = name
         session = self._fleet.sessions.get(name)
         if session is not None and session.state != "refused":
             return  # it is trying already, and finds its server again by its name
@@ -279,22 +291,12 @@ class Peers:
             name = hostname if number == 1 else f"{hostname} {number}"
             holder = next((peer for peer, known in self._names.items() if known == name), None)
             taken = name in self._fleet.sessions and self._fleet.sessions[name] not in self.sessions
-            if not taken and (holder is None or not await self._answers(holder, name)):
+            if not taken and (holder is None or not await relay.answers(holder, self._timeout)):
                 if holder is not None:  # gone, and the bridge did not say so
                     self._names.pop(holder, None)
                     relay.drop(holder, "it does not answer, and is there anew")
                 return name
         raise AssertionError("there are always more numbers")
-
-    async def _answers(self, peer: str, name: str) -> bool:
-        session = self._fleet.sessions.get(name)
-        connection = session.connection if session is not None else None
-        if connection is None:
-            return False
-        with contextlib.suppress(SysadmError):
-            await connection.request("rpc", "identify", timeout=self._timeout)
-            return True
-        return False
 
     async def _connect(
         self, address: Address, login: Login, *, timeout: float = 10.0, name: str = "", **options: Any

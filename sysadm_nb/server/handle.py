@@ -157,6 +157,8 @@ def serve(
     environment: Mapping[str, str] | None = None,
     cwd: str = "/",
     origins: Iterable[str] = (),
+    bridge: str | None = None,
+    bridge_fingerprint: str | None = None,
 ) -> Server:
     """Start an event server in this process.
 
@@ -189,6 +191,11 @@ def serve(
         Working directory of commands.
     origins : iterable of str, optional
         Origins of web pages that may connect; others are refused.
+    bridge : str, optional
+        URL of a bridge to dial out to, ``wss://bridge.example:12149``: its clients are served too. They log
+        in by key; what a bridge relays it could read.
+    bridge_fingerprint : str, optional
+        SHA-256 of the bridge's certificate, to trust it from now on.
 
     Returns
     -------
@@ -222,5 +229,7 @@ def serve(
             environment=environment,
             cwd=cwd,
             origins=origins,
+            bridge=bridge,
+            bridge_fingerprint=bridge_fingerprint,
         )
     )

@@ -8,7 +8,7 @@ import ipaddress
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
@@ -17,7 +17,6 @@ from websockets.protocol import State
 
 from sysadm_nb.server.hub import Batch, frame
 from sysadm_nb.server.limits import Limits, Rate
-from sysadm_nb.server.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +159,15 @@ class SocketCarrier:
         self.backlog = socket.backlog
 
 
-async def converse(socket: Socket, session: Session, limits: Limits) -> None:
+class Listener(Protocol):
+    """What a socket's messages go to: a session, or a bridge's peer."""
+
+    async def receive(self, text: str | bytes) -> None: ...
+
+    def end(self) -> None: ...
+
+
+async def converse(socket: Socket, session: Listener, limits: Limits) -> None:
     """Feed a session with what its socket receives, until either ends."""
     loop = asyncio.get_running_loop()
     rate = Rate(limits.requests_per_second, limits.request_burst, loop.time)
@@ -171,6 +178,7 @@ async def converse(socket: Socket, session: Session, limits: Limits) -> None:
             await session.receive(message)
             if pause := rate.take():
                 await asyncio.sleep(pause)
+        await socket.wait_closed()  # returning closes too, and faster: the reason would be lost
     except ConnectionClosed:
         pass
     finally:
