@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import re
 import signal
 import threading
 from pathlib import Path
 from typing import Any, Final
 
+from sysadm_nb import wire
 from sysadm_nb.errors import InputError, SysadmError
-
-log = logging.getLogger("sysadm_nb.recording")
 
 _UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SPANS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -45,9 +43,7 @@ def add_commands(subparsers: Any) -> None:
         description="Plays a recording to whoever connects. Stops on SIGTERM and Ctrl-C.",
     )
     replay.add_argument("path", type=Path)
-    replay.add_argument(
-        "--speed", type=float, default=1.0, help="recorded seconds a second; inf: all at once"
-    )
+    replay.add_argument("--speed", type=float, default=1.0, help="recorded seconds a second, or inf")
     replay.add_argument("--start", metavar="TIME", help="2026-11-23T07:00, or 24h before the end")
     replay.add_argument("--end", metavar="TIME")
     replay.add_argument("--server", metavar="NAME", help="which of the recorded servers")
@@ -76,10 +72,8 @@ class Stop:
 
     def __enter__(self) -> threading.Event:
         event = threading.Event()
-        self._before = {
-            number: signal.signal(number, lambda *_: event.set())
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        self._before = {number: signal.signal(number, lambda *_: event.set()) for number in numbers}
         return event
 
     def __exit__(self, *_: object) -> None:
@@ -88,52 +82,42 @@ class Stop:
 
 
 def _record(args: argparse.Namespace) -> int:
+    from sysadm_nb.client import parse_address
     from sysadm_nb.monitor import Monitor
+    from sysadm_nb.recording import remember
+    from sysadm_nb.tables import Tables
 
     if args.keep is not None and (args.keep < 1 or (args.rotate_size is None and args.rotate_age is None)):
         raise InputError("--keep needs --rotate-size or --rotate-age, and a number of at least 1.")
-    with Stop() as stop, Monitor(_small_tables()) as monitor:
+    targets = {name or str(parse_address(url)): url for name, url in map(_named, args.server)}
+    options = {"user": args.user, "fingerprint": args.fingerprint, "since": args.since}
+    tables = Tables(max_rows=20_000, max_text=32 * 2**20)  # for a backfill to compare with
+    with Stop() as stop, Monitor(tables) as monitor:
+        heard = remember(tables, args.path)
         recorder = monitor.record(
             args.path, rotate_bytes=args.rotate_size, rotate_s=args.rotate_age, keep=args.keep
         )
-        options = {
-            "user": args.user,
-            "fingerprint": args.fingerprint,
-            "verify": args.ca or "pin",
-            "since": args.since,
-        }
-        for target in args.server:
-            name, url = _named(target)
-            monitor.add(url, name=name, **{key: value for key, value in options.items() if value is not None})
+        # As many, even if it is one: a server that is down is tried again, now as at any time.
+        monitor.add(targets, heard=heard, verify=args.ca or "pin", **options)
         if args.poll is not None:
             monitor.sample_pools(args.poll)
-        print(f"recording {len(monitor.servers)} server(s) into {recorder.path}", flush=True)
-        told = ""
-        seen: dict[str, str] = {}
-        while not stop.wait(1.0):
-            told = _tell(recorder, told)
+        print(f"recording {', '.join(targets)} into {recorder.path}", flush=True)
+        told: dict[str, str] = {}
+        while not stop.wait(0.5):
+            _tell(told, str(recorder.path), f"{recorder.state} {recorder.detail}")
             for server in monitor.servers:
-                if seen.get(server.name) != server.state:
-                    log.info("%s is %s %s", server.name, server.state, server.detail)
-                seen[server.name] = server.state
-            if monitor.servers and all(server.state == "refused" for server in monitor.servers):
-                raise SysadmError(f"No server is left to record: {monitor.servers[0].detail}")
+                _tell(told, server.name, f"{server.state} {server.detail}")
+            if all(server.state == "refused" for server in monitor.servers):
+                raise SysadmError(f"No server is left to record. {monitor.servers[0].detail}")
     print(f"stopped: {recorder.written} frames recorded, {recorder.lost} lost", flush=True)
-    return 0 if recorder.state == "closed" and not recorder.lost else 1
+    return 1 if recorder.lost else 0
 
 
-def _small_tables() -> Any:
-    from sysadm_nb.tables import Tables
-
-    return Tables(
-        max_rows=20_000, max_text=32 * 2**20
-    )  # what a backfill compares with; the file has the rest
-
-
-def _tell(recorder: Any, told: str) -> str:
-    if recorder.state != told:
-        print(f"{recorder.state} {recorder.path} {recorder.detail}".rstrip(), flush=True)
-    return str(recorder.state)
+def _tell(told: dict[str, str], what: str, state: str) -> None:
+    """Print how something stands when that has changed."""
+    if told.get(what) != state:
+        told[what] = state
+        print(wire.shell_text(f"{what}: {state}".rstrip()), flush=True)
 
 
 def _named(target: str) -> tuple[str | None, str]:
@@ -144,19 +128,17 @@ def _named(target: str) -> tuple[str | None, str]:
 def _replay(args: argparse.Namespace) -> int:
     from sysadm_nb.recording.player import replay
 
-    with (
-        Stop() as stop,
-        replay(
-            args.path,
-            args.speed,
-            start=args.start,
-            end=args.end,
-            server=args.server,
-            host=args.host,
-            port=args.port,
-            users=args.users,
-        ) as server,
-    ):
+    server = replay(
+        args.path,
+        args.speed,
+        start=args.start,
+        end=args.end,
+        server=args.server,
+        host=args.host,
+        port=args.port,
+        users=args.users,
+    )
+    with Stop() as stop, server:
         print(f"replaying {args.path} at {server.url}", flush=True)
         if args.users is None and server.credentials is not None:
             user, password = server.credentials
@@ -165,7 +147,7 @@ def _replay(args: argparse.Namespace) -> int:
             print(f"certificate SHA-256 {server.fingerprint}", flush=True)
         told = ""
         while not stop.wait(0.5):
-            if server.state != told:
+            if told != server.state:
                 told = server.state
                 print(f"{told} at {server.position:%Y-%m-%dT%H:%M:%SZ}", flush=True)
     return 0

@@ -116,7 +116,7 @@ class Player:
         self._rows = iter(())
         await asyncio.to_thread(self._open, time)
         if self.state in ("finished", "failed"):
-            self.state = "waiting"
+            self.state, self.detail = "waiting", ""
         self._settle()
 
     def _settle(self) -> None:
@@ -135,9 +135,12 @@ class Player:
             try:
                 await self._play()
             except RecordingError as error:
-                self.state, self.detail = "failed", str(error)
                 log.warning("The replay stopped: %s", error)
-                await self._wait(None)
+                self.state, self.detail = "failed", str(error)
+            except Exception as error:  # a bug of ours must not leave a replay that looks alive
+                log.exception("The replay stopped")
+                self.state, self.detail = "failed", str(error)
+            await self._wait(None)  # for a seek
 
     async def _play(self) -> None:
         sent = 0
@@ -284,7 +287,8 @@ class Replay(Server):
             return state, "start another with sysadm_nb.replay(...)"
         at = f"{self.position:%Y-%m-%d %H:%M:%S} UTC"
         player = self._player
-        return f"{state}, {player.state} {player.path.name} at {at}, {player.speed:g} times as fast", advice
+        how = f"{player.state} {player.detail}".strip()
+        return f"{state}, {how} {player.path.name} at {at}, {player.speed:g} times as fast", advice
 
 
 def replay(

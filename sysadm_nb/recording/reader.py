@@ -92,10 +92,12 @@ def read(path: Path, selection: Selection, place: Place) -> Iterator[Entry]:
     """
     found = existing_parts(path)
     for part in found:
-        if part in place.frames and part not in found[-2:]:
-            continue  # rotation has left it behind, or reading begins later
+        if place.frames.get(part) == FOREVER:
+            continue
         with file.reading(part) as connection:
             yield from _read_part(connection, part, selection, place)
+        if part not in found[-2:]:
+            place.frames[part] = FOREVER  # rotation has left it behind: it grows no more
 
 
 def _read_part(
