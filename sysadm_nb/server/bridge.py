@@ -20,7 +20,7 @@ from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import serve as serve_websockets
 
 from sysadm_nb import wire
-from sysadm_nb.errors import PortRefused
+from sysadm_nb.errors import InputError, PortRefused
 from sysadm_nb.server import tls as certificates
 from sysadm_nb.server.keys import Keys
 from sysadm_nb.server.limits import Limits
@@ -37,6 +37,8 @@ LIMITS: Final = Limits(
     requests_per_second=5_000,  # each frame of a busy server's is one here
     request_burst=20_000,
 )
+
+KEYS_CHECK: Final = 2.0  # seconds between looks at the file of registered keys
 
 _IDENT: Final = "sysadm_bridge_request_ident"
 _KEYS: Final = "bridge_request_list_keys"
@@ -68,7 +70,8 @@ class Bridge:
     ) -> None:
         self.host, self.port, self.folder = host, port, Path(folder)
         self.limits = limits or LIMITS
-        self.keys = Keys(self.folder / "bridge_keys.json", lambda: clocks.time_ns() // 1000)
+        self._stamp: tuple[int, int] | None = None
+        self.read_keys()
         self.fingerprint = ""
         self.hostname = sockets_of_the_system.gethostname()
         self.failures = Failures(self.limits, clocks.monotonic)
@@ -124,6 +127,7 @@ class Bridge:
                 "Another bridge may have it: choose another port, or 0 for a free one."
             ) from error
         self.port = self._listener.sockets[0].getsockname()[1]
+        self._track(asyncio.create_task(self._watch_keys()))
 
     async def stop(self) -> None:
         """Stop listening and close every connection. Stopping twice is fine."""
@@ -152,6 +156,33 @@ class Bridge:
             del self._peers[peer.id]
             self.announce()
 
+    def read_keys(self) -> None:
+        """Take up the registered keys where their file has changed: another process adds to it."""
+        path = self.folder / "bridge_keys.json"
+        try:
+            stat = path.stat()
+            stamp = (stat.st_mtime_ns, stat.st_size)
+        except OSError:
+            stamp = None
+        if self._stamp is None or stamp != self._stamp:
+            self.keys = Keys(path, lambda: clocks.time_ns() // 1000)
+            self._stamp = stamp
+
+    async def _watch_keys(self) -> None:
+        """Show those out whose key was taken away."""
+        while True:
+            await asyncio.sleep(KEYS_CHECK)
+            try:
+                self.read_keys()
+            except InputError as error:
+                log.error("%s", error)
+                continue
+            known = self.keys.listed()
+            for peer in list(self._peers.values()):
+                if peer.user is not None and peer.user not in known:
+                    log.info("%s is not registered any more", peer.user)
+                    peer.close()
+
     def relay(self, source: Peer, destination: str, body: str) -> None:
         """Pass a frame on where the source may see the destination; else drop it, as real bridges do."""
         target = self._peers.get(destination)
@@ -174,7 +205,7 @@ class Peer:
         self.kind = ""  # "server" or "client", as it says itself
         self.keys: set[str] | None = None  # checksums, once it has told them
         self.announced: list[str] | None = None
-        self._logged_in = False
+        self.user: str | None = None  # whose key it holds
         self._challenge: tuple[str, float] | None = None
 
     def send(self, text: str) -> None:
@@ -185,8 +216,11 @@ class Peer:
         self.send(wire.encode("rpc", name, args, id))
 
     def expire(self) -> None:
-        if not self._logged_in:
-            self._carrier.close(1000, "")
+        if self.user is None:
+            self.close()
+
+    def close(self) -> None:
+        self._carrier.close(1000, "")
 
     def end(self) -> None:
         self.keys = None
@@ -202,7 +236,7 @@ class Peer:
             self.send(wire.encode_event("bridge", {"available_connections": visible}, now))
 
     async def receive(self, text: str | bytes) -> None:
-        if not self._logged_in and len(text) > _LONG:
+        if self.user is None and len(text) > _LONG:
             self._carrier.close(1009, "")
             return
         text = text if isinstance(text, str) else text.decode("utf-8", "replace")
@@ -225,7 +259,7 @@ class Peer:
         if name == "response":
             self._told(id, args if isinstance(args, dict) else {})
         elif name == "auth_clear":
-            self._logged_in, self.keys, self.announced = False, None, None
+            self.user, self.keys, self.announced = None, None, None
             self._bridge.announce()
         elif (
             isinstance(namespace, str) and isinstance(name, str) and name != "error" and id not in (None, "")
@@ -239,7 +273,7 @@ class Peer:
         """A reply to what the bridge asked."""
         if id == _IDENT and not self.kind:
             self.kind = "server" if args.get("type") == "server" else "client"
-        elif id == _KEYS and self._logged_in:
+        elif id == _KEYS and self.user is not None:
             listed = args.get("md5_keys")
             listed = listed if isinstance(listed, list) else []
             self.keys = {key for key in listed[:_MANY_KEYS] if isinstance(key, str)}
@@ -269,6 +303,7 @@ class Peer:
             return ["", 0]
         user = None
         if isinstance(proof, str) and now <= expires:
+            self._bridge.read_keys()
             user = self._bridge.keys.who(word, proof)
         if user is None:
             log.warning("failed login from %s", self._address)
@@ -276,7 +311,7 @@ class Peer:
             return ["", 0]
         failures.succeeded(self._address)
         log.info("%s logged in from %s as a %s", user, self._address, self.kind or "client")
-        self._logged_in = True
+        self.user = user
         asyncio.get_running_loop().call_soon(
             self.request, "settings", {"action": "list_ssl_checksums"}, _KEYS
         )

@@ -473,6 +473,20 @@ def test_a_word_is_good_for_one_login(home, certified, key):
     run(scenario())
 
 
+def test_keys_are_added_and_taken_away_while_it_runs(home, certified, key):
+    """As `sysadm-nb bridge key add` and `remove` do it, from another process."""
+
+    async def scenario():
+        async with bridge(certified, home) as running, raw(running) as peer:
+            Bridge(folder=home).keys.register("laptop", keys.public_text(key))
+            await peer.log_in(key, "client", [])
+            assert await peer.peers() == []
+            assert Bridge(folder=home).keys.revoke("laptop", keys.public_text(key))
+            await asyncio.wait_for(peer.socket.wait_closed(), 20)
+
+    run(scenario())
+
+
 # --- a server behind a bridge -----------------------------------------------------------------------------
 
 
