@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 ORIGINS: Final = ("sysadm-client",)
 """Origins let in besides none at all: that of the original client. A web page always names another."""
 
+_ANSWERED_CROWD: Final = 1.25
 _LOOPBACK_HOSTS: Final = ("localhost", "127.0.0.1", "[::1]")
 
 TOO_SLOW: Final = 1008
@@ -54,13 +55,15 @@ class Door:
         self._total = 0
 
     def enter(self, address: str) -> bool:
-        """Count a connection; False if there are too many."""
+        """Count a connection; False if there are so many that this one is not even answered."""
         self._inside[address] += 1
         self._total += 1
-        return (
-            self._total <= self._limits.connections
-            and self._inside[address] <= self._limits.connections_per_address
-        )
+        return self._crowd(address) <= _ANSWERED_CROWD
+
+    def _crowd(self, address: str) -> float:
+        """How full it is: above 1 there are too many, of this address or altogether."""
+        limits = self._limits
+        return max(self._total / limits.connections, self._inside[address] / limits.connections_per_address)
 
     def leave(self, address: str) -> None:
         self._total -= 1
@@ -70,6 +73,11 @@ class Door:
 
     def check(self, connection: Socket, request: Request) -> Response | None:
         """Look at the HTTP request: None lets it in."""
+        if self._crowd(connection.address) > 1:
+            log.warning("too many connections: turned %s away", connection.address)
+            return connection.respond(
+                http.HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections from your address, or altogether.\n"
+            )
         origins = request.headers.get_all("Origin")
         if any(origin not in self._origins for origin in origins):
             log.warning("refused %s: a web page of %.100r", connection.address, origins[0])
@@ -102,8 +110,7 @@ class Socket(ServerConnection):
         self.address = address_of(transport.get_extra_info("peername"))
         self.closing = False
         if not self.door.enter(self.address):
-            # No answer: a flood is to cost as little as can be.
-            log.warning("too many connections: turned %s away", self.address)
+            # No answer and no line in the log: a flood is to cost as little as can be.
             assert isinstance(transport, asyncio.Transport)
             transport.abort()
         super().connection_made(transport)
