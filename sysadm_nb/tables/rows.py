@@ -118,6 +118,14 @@ _ACTIONS: Final = (
         ),
         "progress",
     ),
+    # what our own servers tell beyond the real ones (sysadm_nb/server/life_preserver/notices.py)
+    (re.compile(r"Failed deleting snapshot (?P<dataset>.+)", re.DOTALL), "failed"),
+    (
+        re.compile(
+            r"(?:(?:Deleted|Skipped deleting) snapshot|Skipped replication for) (?P<dataset>.+)", re.DOTALL
+        ),
+        "other",
+    ),
 )
 
 
