@@ -56,6 +56,7 @@ class Player:
         self._end = end
         self._speed = speed
         self._from = start
+        self._over = False  # the last row read was beyond the end
         self._anchor = (0.0, start)  # the loop's time and the recorded time that went with it
         self._changed = asyncio.Event()
         self._place = Place()
@@ -159,14 +160,15 @@ class Player:
                 await self._wait(pause)
                 continue
             row = self._ahead.pop(0)
-            self.position = max(self.position, row.time)
+            if row.event not in reader.TIMELESS:
+                self.position = max(self.position, row.time)
             self._send(row)
             sent += 1
             if sent % TURN == 0:
                 await self._let_others()
 
     def _until_due(self, row: Row) -> float:
-        if math.isinf(self._speed):
+        if math.isinf(self._speed) or row.event in reader.TIMELESS:
             return 0.0
         since, position = self._anchor
         return since + (row.time - position) / 1e6 / self._speed - asyncio.get_running_loop().time()
@@ -203,13 +205,13 @@ class Player:
         return True
 
     def _is_played(self, row: Row) -> bool:
+        if row.event in reader.TIMELESS:  # they belong to the event before
+            in_range = not self._over
+        else:
+            in_range = self._from <= row.time < self._end
+            self._over = row.time >= self._end
         # The last event sent again at a subscribe is not news: this server sends its own again.
-        return (
-            self._from <= row.time < self._end
-            and row.server == self.recorded
-            and row.origin != "last"
-            and row.event != "request"
-        )
+        return in_range and row.server == self.recorded and row.origin != "last" and row.event != "request"
 
     def _send(self, row: Row) -> None:
         if row.event in ("system-state", "polled"):

@@ -16,6 +16,7 @@ from sysadm_nb.recording import file
 CHUNK: Final = 1000
 MANY_EVENTS: Final = 200
 TWIN_US: Final = 5_000_000
+TIMELESS: Final = ("polled", "request", "malformed")
 FOREVER: Final = 2**62
 
 
@@ -183,15 +184,20 @@ def notes(path: Path, kind: str, start: int = -FOREVER, end: int = FOREVER) -> l
 
 
 def span(path: Path) -> tuple[int, int] | None:
-    """Oldest and newest time of the frames; None in an empty recording."""
-    times: list[int] = []
+    """Oldest and newest time of the events; None in an empty recording.
+
+    Frames that cannot say when they happened count only if there is nothing else: a demo machine or a replay
+    lives in another time than we do.
+    """
+    times: dict[bool, list[int]] = {True: [], False: []}
     for part in existing_parts(path):
         with file.reading(part) as connection:
             for name in event_names(connection):
                 for order in ("ASC", "DESC"):
                     sql = f"SELECT time FROM frames WHERE event = ? ORDER BY time {order} LIMIT 1"  # noqa: S608
-                    times += connection.execute(sql, (name,)).fetchone()
-    return (min(times), max(times)) if times else None
+                    times[name in TIMELESS] += connection.execute(sql, (name,)).fetchone()
+    found = times[False] or times[True]
+    return (min(found), max(found)) if found else None
 
 
 def servers(path: Path) -> list[str]:

@@ -189,8 +189,6 @@ def test_sizes(text: str, size: int) -> None:
     assert _size(text) == size
 
 
-@pytest.mark.parametrize(
-    ("text", "span"), [("30min", 1800), ("12h", 43_200), ("2 weeks", 1_209_600)]
-)
+@pytest.mark.parametrize(("text", "span"), [("30min", 1800), ("12h", 43_200), ("2 weeks", 1_209_600)])
 def test_spans(text: str, span: float) -> None:
     assert _span(text) == span

@@ -36,6 +36,12 @@ def see(server: sa.Server, count: int, **options: object) -> list[str]:
     return asyncio.run(watch(server, count, **options))  # type: ignore[arg-type]
 
 
+def see_nothing_more(server: sa.Server) -> bool:
+    with pytest.raises(TimeoutError):
+        asyncio.run(asyncio.wait_for(watch(server, 1, classes=("dispatcher",)), 0.5))
+    return True
+
+
 @pytest.fixture
 def past(tmp_path: Path) -> Path:
     path = tmp_path / "a.sysadm"
@@ -46,6 +52,7 @@ def past(tmp_path: Path) -> Path:
         (NOON + 2 * SECOND, finished("a", log="grüße\n")),
         (NOON + 3 * SECOND, snapshot("tank/home")),
         (NOON + DAY, state(20)),
+        (NOON + DAY, "the end"),
     ]
     write(path, frames)
     return path
@@ -53,7 +60,7 @@ def past(tmp_path: Path) -> Path:
 
 def test_real_frames_in_their_order(past: Path) -> None:
     with sa.replay(past, INF) as server:
-        frames = see(server, 6)
+        frames = see(server, 7)
     assert frames == [
         with_time(state(10), NOON),
         with_time(running("a"), NOON + SECOND),
@@ -61,6 +68,7 @@ def test_real_frames_in_their_order(past: Path) -> None:
         with_time(finished("a", log="grüße\n"), NOON + 2 * SECOND),
         with_time(snapshot("tank/home"), NOON + 3 * SECOND),
         with_time(state(20), NOON + DAY),
+        "the end",
     ]
     assert frames[0] == state(10)[:-1] + ',"time":"2026-11-23T12:00:00.000000Z"}'
     tables = sa.Tables()
@@ -85,6 +93,7 @@ def test_time_is_scaled_and_waits_for_the_first_subscriber(past: Path) -> None:
         assert 0.28 <= elapsed < 10  # three recorded seconds, ten times as fast
         wait_for(server, "finished")
         assert server.position == pd.Timestamp("2026-11-23T12:00:03Z")
+        assert see_nothing_more(server)
     assert server.state == "stopped"
 
 
