@@ -32,7 +32,7 @@ KEY: Final = "bridge.pem"
 """File name of the key by which a server logs in to bridges."""
 
 REFUSED_PAUSE: Final = 660.0  # seconds; a bridge that counts failures forgets them after ten quiet minutes
-KEYS_CHECK: Final = 5.0  # seconds between looks whether other keys may log in here by now
+KEYS_CHECK: Final = 1.0  # seconds between looks whether other keys may log in here by now
 INBOX: Final = 1000  # frames of one client that may wait
 
 

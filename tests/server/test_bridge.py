@@ -14,6 +14,8 @@ import websockets.asyncio.client as websockets_client
 from cryptography.hazmat.primitives.asymmetric import rsa
 from websockets.exceptions import ConnectionClosed
 
+import sysadm_nb as sa
+from sysadm_nb import loop
 from sysadm_nb.client import keys
 from sysadm_nb.client.address import parse_address
 from sysadm_nb.client.fleet import Fleet
@@ -173,6 +175,47 @@ def test_two_servers_behind_a_bridge_are_watched_with_one_connection(home, certi
     assert set(tables.jobs["server"]) == {"nas2"}
     assert set(tables.bridge["server"]) == {"bridge"}
     assert set(tables.bridge["change"]) >= {"joined"}
+
+
+def test_in_a_notebook(home, certified):
+    """As docs/bridge.md tells it: a key registered by password, then everything with one connection."""
+    handle = loop.acquire()
+    for name in ("server.crt", "server.key"):
+        (home / name).write_bytes((certified / name).read_bytes())
+    (home / "server.key").chmod(0o600)
+    running = Bridge(port=0, folder=home)
+    handle.run(running.start())
+    try:
+        own = keys.make(home / "nas" / "bridge.pem")
+        running.keys.register("nas", keys.public_text(own))
+        options = {"sources": [Host("nas1")], "allow_run": True, "folder": home / "nas"}
+        with sa.serve(
+            users={"admin": "secret"},
+            bridge=running.url,
+            bridge_fingerprint=running.fingerprint,
+            tls=True,
+            **options,
+        ) as server:
+            with sa.connect(server) as direct:
+                path = sa.register_key(direct)
+            running.keys.register("me", keys.public_text(keys.load(path)))
+            with sa.connect(
+                running.url, user="admin", key=True, fingerprint=running.fingerprint, name="bridge"
+            ) as monitor:
+                limit = time.monotonic() + 30
+                while {state.name: state.state for state in monitor.servers} != {
+                    "bridge": "connected",
+                    "nas1": "connected",
+                }:
+                    assert time.monotonic() < limit, monitor.servers
+                    time.sleep(0.05)
+                job = monitor.run("echo through the bridge", server="nas1")
+                job.wait(30)
+                assert job.log == "through the bridge\n"
+                assert set(monitor.bridge["change"]) == {"joined"}
+    finally:
+        handle.run(running.stop())
+        handle.release()
 
 
 def test_coming_and_going_is_told_and_taken_up_again(home, certified, key):
