@@ -14,6 +14,7 @@ from typing import Any
 # Nothing is imported before it is first used: sockets, widgets and cryptography are not everybody's.
 _HOME = {
     "AlertLab": "widgets",
+    "AlertsView": "widgets",
     "Connection": "client",
     "EventsView": "widgets",
     "JobsView": "widgets",

@@ -89,7 +89,8 @@ def _live(args: argparse.Namespace, rules: Any) -> int:
         if args.poll is not None:
             monitor.sample_pools(args.poll)
         print(f"watching {', '.join(named)} by {len(rules)} rules", flush=True)
-        saved, told, error = time.monotonic(), {}, ""
+        saved, error = time.monotonic(), ""
+        told: dict[str, str] = {}
         while not stop.wait(0.25):
             for server in monitor.servers:
                 _note(told, server.name, f"{server.state} {server.detail}")

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -81,6 +82,10 @@ class Armed:
     ----------
     rules : Rules
     notifiers : list of Notifier
+    armed : bool
+        False once it was disarmed.
+    over_count : int
+        Incidents that are over.
     """
 
     def __init__(
@@ -109,6 +114,8 @@ class Armed:
         self._working = False
         self._caught_up = threading.Event()
         self._error = ""
+        self._over: deque[Incident] = deque(maxlen=1000)
+        self.over_count = 0
         self.armed = True
         targets = targets_of(notify)
         self._loop = loop.acquire()
@@ -166,6 +173,9 @@ class Armed:
         with self._lock:
             for change in changes:
                 self._keep(change)
+                if change.what == "resolved":
+                    self._over.appendleft(change.incident)
+                    self.over_count += 1
                 if not catching_up and change.what == "fired":
                     self._fired(change.incident, news)
                 elif not catching_up and self._told.pop(change.incident.id, None) is not None:
@@ -269,6 +279,11 @@ class Armed:
                 )
         return sorted(out, key=lambda r: (r["state"] != "firing", -(r["fired"] or 0), r["rule"], r["key"]))
 
+    def past(self, count: int = 50) -> list[Incident]:
+        """The newest incidents that are over, newest first; `over_count` says how many there were."""
+        with self._lock:
+            return list(self._over)[:count]
+
     def firing(self) -> list[Incident]:
         """The incidents that fire now."""
         with self._lock:
@@ -323,14 +338,15 @@ class Armed:
             self._silences.append(Silence(end, rule, keys))
         self._say_changed()
 
-    def unsilence(self, rule: str | None = None, **keys: Any) -> None:
-        """End silences: all, or those of a rule and keys."""
+    def unsilence(self, id: str | None = None) -> None:
+        """End silences: all, or those that cover one row of `active`."""
         with self._lock:
-            self._silences = [
-                s
-                for s in self._silences
-                if not (rule in (None, s.rule) and all(s.keys.get(k) == v for k, v in keys.items()))
-            ]
+            for row in self.rows():
+                if row["id"] == id:
+                    about = Incident(row["rule"], row["keys"], 0, 0, row["severity"], "")
+                    self._silences = [s for s in self._silences if not s.covers(about)]
+            if id is None:
+                self._silences = []
         self._say_changed()
 
     def on_change(self, callback: Callable[[], object]) -> Callable[[], None]:

@@ -193,7 +193,7 @@ class Evaluator:
         out: list[Change] = []
         connection = frames.get("connection")
         gaps = [] if connection is None else self._listen(connection)
-        made = {f.name: f.feed(frames["pools"]) for f in self._forecasters.values() if "pools" in frames}
+        made = self._forecast(frames["pools"]) if "pools" in frames else {}
         for (table, _), group in self._groups.items():
             frame = made.get(table) if table in made else frames.get(table)
             if frame is None and not gaps:
@@ -205,6 +205,20 @@ class Evaluator:
             else:
                 out += self._feed_around(group, frame, gaps)
         return self._note(out)
+
+    def _forecast(self, pools: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        made = {}
+        for forecaster in self._forecasters.values():
+            try:
+                made[forecaster.name] = forecaster.feed(pools)
+            except InputError:
+                raise
+            except Exception as error:
+                for (table, _), group in self._groups.items():
+                    if table == forecaster.name:
+                        text = f"the forecast failed: {type(error).__name__}: {error}"
+                        self.broken |= {m.rule.name: f"rule {m.rule.name!r}: {text}" for m in group.machines}
+        return made
 
     def tick(self, now: Clock, own: int | None = None) -> list[Change]:
         """Let time pass to `now`, for servers without rows to say so.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .alert_lab import AlertLab
+from .alerts_view import AlertsView
 from .connection import ConnectionBadge
 from .dashboard import Dashboard, dashboard
 from .events import EventsView
@@ -10,6 +12,8 @@ from .life_preserver import LifePreserverView
 from .pools import PoolsView
 
 __all__ = [
+    "AlertLab",
+    "AlertsView",
     "ConnectionBadge",
     "Dashboard",
     "EventsView",
