@@ -142,7 +142,7 @@ def _class_fields(job: Job, delta: str) -> dict[str, Any]:
         fields["action"] = job.process_id.removeprefix("sysadm_").partition("-")[0]
         if job.finished is not None and ran:
             fields |= _package_news(fields["action"], log)
-    elif system == "sysadm/iohyve" and (progress := _DOWNLOAD.findall(delta)):
+    elif system == "sysadm/iohyve" and (progress := _DOWNLOAD.findall(delta.replace("\r", "\n"))):
         fields |= dict(zip(("filename", "percent_done", "download_rate"), progress[-1], strict=True))
     return fields
 
