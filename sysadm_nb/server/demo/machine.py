@@ -211,6 +211,8 @@ class Machine:
         running = []
         for burst in self.bursts:
             size = int(burst.bytes_per_second * span / SECOND)
-            if self.write(burst.dataset, size) == size and burst.until > now:  # else it is done, or out of space
+            if (
+                self.write(burst.dataset, size) == size and burst.until > now
+            ):  # else it is done, or out of space
                 running.append(burst)
         self.bursts = running

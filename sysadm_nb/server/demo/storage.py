@@ -168,6 +168,7 @@ class Pool:
     expandsz: int = 0
     scan: Scan | None = None
     size: int = field(init=False)
+    _sent: tuple[dict[str, str], dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         self.size = sum(vdev.size for vdev in self.vdevs)
@@ -221,7 +222,10 @@ class Pool:
 
     def as_sent(self) -> dict[str, Any]:
         """The pool as a system-state event and ``list_pools`` show it, with exact bytes beside."""
-        return zfs.pool_object(self.exact())
+        exact = self.exact()
+        if self._sent is None or self._sent[0] != exact:  # at night many a pool stands still
+            self._sent = (exact, zfs.pool_object(exact))
+        return dict(self._sent[1])
 
     def datasets_as_sent(self) -> dict[str, dict[str, object]]:
         """Every dataset as ``sysadm/zfs`` ``datasets`` shows it: `used` counts the children too."""
