@@ -1,5 +1,6 @@
 """Every notebook runs from top to bottom in a real kernel, is silent on stderr, and has no output in git."""
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def test_notebook_runs_from_top_to_bottom(path, kernel_environment, record_prope
         resources={"metadata": {"path": str(kernel_environment)}},
     )
     began = time.monotonic()
-    client.execute()
+    asyncio.run(client.async_execute())  # a loop of its own, which is closed again
     record_property("seconds", time.monotonic() - began)
     said = []
     for number, cell in enumerate(notebook.cells):
