@@ -117,12 +117,11 @@ def _json(text: str) -> bytes:
 
 def _by_time(entries: list[tuple[int, bytes]]) -> dict[str, Any]:
     keyed: dict[str, Any] = {}
+    last = 0
     for time, text in entries:
-        key = datetime.fromtimestamp(time // 10**6).isoformat()
-        while key in keyed:
-            key = datetime.fromtimestamp(time / 1e6).isoformat(timespec="microseconds")
-            time += 1
-        keyed[key] = msgspec.Raw(text)
+        last = max(time, last + 1)  # entries of the very same moment are a microsecond apart
+        key = datetime.fromtimestamp(last // 10**6).isoformat()
+        keyed[f"{key}.{last % 10**6:06}" if key in keyed else key] = msgspec.Raw(text)
     return keyed
 
 
