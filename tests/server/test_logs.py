@@ -98,7 +98,7 @@ def test_entries_are_keyed_by_the_local_second_and_none_is_lost() -> None:
     assert sorted(entries) == [
         "2026-11-23T08:24:41",
         "2026-11-23T08:24:42",
-        "2026-11-23T08:24:42.191000",
+        "2026-11-23T08:24:42.191001",
         "2026-11-23T08:24:42.191100",
     ]
     assert [entries[key]["process_id"] for key in sorted(entries)] == ["job3", "job0", "job1", "job2"]
