@@ -1,9 +1,9 @@
 """Find the numbers in ``sysadm_nb/trends/coefficients.py``: python -m benchmarks.fit [first seed] [last seed]
 
-What they say is only how much each simple forecast is generally worth trusting, by horizon and length of history, and
-how wide an interval must be. They are found on generated series of seeds below 1000; ``benchmarks.trends`` scores on
-seeds from 1000 on. Weights are fitted by absolute error (each kind of series counts alike), widths
-as a quantile regression of the errors (Koenker and Bassett 1978).
+What they say is only how much each simple forecast is generally worth trusting, by horizon and length of
+history, and how wide an interval must be. They are found on generated series of seeds below 1000;
+``benchmarks.trends`` scores on seeds from 1000 on. Weights are fitted by absolute error (each kind of series
+counts alike), widths as a quantile regression of the errors (Koenker and Bassett 1978).
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ from sysadm_nb.trends import blend, candidates, history, panel
 
 Floats = NDArray[np.float64]
 HORIZONS = (3, 7, 14, 30, 60, 90)  # days
-AIM = 0.82  # share of outcomes in the 80 % interval on the series fitted: new ones always fall out a little more often
-KEPT = 0.003  # how much larger weights of the prior cost: keeps them near each other where the data say nothing
+# share of outcomes in the 80 % interval on the series fitted: new ones always fall out a little more
+# often
+AIM = 0.82
+# how much larger weights of the prior cost: keeps them near each other where the data say nothing
+KEPT = 0.003
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,9 @@ def stack(panels: list[panel.Panel]) -> panel.Panel:
         parts = [np.asarray(getattr(p, name)) for p in panels]
         if parts[0].ndim == 2:
             empty = 0 if name == "count" else np.nan
-            parts = [np.pad(part, ((0, 0), (width - part.shape[1], 0)), constant_values=empty) for part in parts]
+            parts = [
+                np.pad(part, ((0, 0), (width - part.shape[1], 0)), constant_values=empty) for part in parts
+            ]
         return np.concatenate(parts)
 
     joined = {f.name: join(f.name) for f in fields(panel.Panel) if f.name != "keys"}
@@ -82,7 +87,7 @@ def examples(all_cases: list[Case]) -> SimpleNamespace:
         lag = np.array([case.lag for case in group])
         for horizon in HORIZONS:
             ahead = (horizon + lag) / step
-            path = level + slope * candidates.reach(ahead, damping)
+            path = np.clip(level + slope * candidates.reach(ahead, damping), 0, 100)
             case = blend.situation(taken, ahead)
             parts.append((taken, tries, path, ahead))
             row = {
@@ -102,7 +107,8 @@ def examples(all_cases: list[Case]) -> SimpleNamespace:
 
 
 def fit_weights(x: SimpleNamespace, kept: NDArray[np.intp], use: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Prior (4, K) and power (2, 2) by mean absolute error, in parts of what the best candidate does on the kind."""
+    """Prior (4, K) and power (2, 2) by mean absolute error, in parts of what the best candidate does on the
+    kind."""
     errors = np.abs(np.clip(x.path + x.extra[:, None], 0, 100) - x.truth[:, None])
     scale = np.ones(len(x.truth))
     for kind in set(x.kind):
@@ -120,7 +126,11 @@ def fit_weights(x: SimpleNamespace, kept: NDArray[np.intp], use: NDArray[np.bool
         miss = np.clip(forecast, 0, 100) - x.truth
         inside = (forecast > 0) & (forecast < 100)
         value = (np.abs(miss) / scale)[use].mean() + KEPT * (prior**2).sum() / count
-        pull = (np.sign(miss) * inside / scale * use / use.sum())[:, None] * weight * (path - (forecast - x.extra)[:, None])
+        pull = (
+            (np.sign(miss) * inside / scale * use / use.sum())[:, None]
+            * weight
+            * (path - (forecast - x.extra)[:, None])
+        )
         steep = np.maximum(power[:, :1] + power[:, 1:] * case[:, 1], 0) > 0
         gained = -np.einsum("nk,nvk,vn->vn", pull, views, steep.astype(float))
         slopes = np.stack([gained.sum(axis=1), (gained * case[:, 1]).sum(axis=1)], axis=1)
@@ -151,7 +161,9 @@ def fit_widths(x: SimpleNamespace, doubts: Floats, centre: Floats) -> Floats:
     def loss(factors: Floats) -> float:
         half = blend.half_width(doubts.T, x.case.T, x.ahead, x.bins, factors.reshape(4, 3))
         short = miss - np.log(half + 0.001)
-        return float(np.where(short > 0, AIM * short, (AIM - 1) * short)[known].mean() + 1e-3 * (factors**2).sum())
+        return float(
+            np.where(short > 0, AIM * short, (AIM - 1) * short)[known].mean() + 1e-3 * (factors**2).sum()
+        )
 
     start = np.tile([-0.5, 0.0, 0.0], 4)
     best = minimize(loss, start, method="L-BFGS-B", options={"maxiter": 200})
@@ -162,16 +174,18 @@ def write(prior: Floats, power: Floats, width: Floats, seeds: range) -> None:
     """Write ``coefficients.py``."""
     names = list(candidates.NAMES)
     rows = "\n".join(
-        f'    "{name}": ({", ".join(f"{value:.2f}" for value in prior[:, k])}),' for k, name in enumerate(names)
+        f'    "{name}": ({", ".join(f"{value:.2f}" for value in prior[:, k])}),'
+        for k, name in enumerate(names)
     )
 
     def matrix(values: Floats) -> str:
-        return "[" + ", ".join("[" + ", ".join(f"{v:.3f}" for v in row) + "]" for row in values) + "]"
+        rows = "".join(f"        [{', '.join(f'{value:.3f}' for value in row)}],\n" for row in values)
+        return f"(\n    [\n{rows}    ]\n)"
 
     Path(blend.coefficients.__file__).write_text(
         f'''"""How much each simple forecast is worth trusting, and how wide intervals are.
 
-Written by ``python -m benchmarks.fit`` from generated series of seeds {seeds.start} to {seeds.stop - 1}; not by hand.
+Written by ``python -m benchmarks.fit``, not by hand, from series of seeds {seeds.start} to {seeds.stop - 1}.
 """
 
 from __future__ import annotations
@@ -184,9 +198,9 @@ TRUST = {{
 }}
 PRIOR = np.array(list(TRUST.values())).T
 # how steeply weights fall with relative error: near and far view, each always and for each unit of horizon
-POWER = np.array({matrix(power)})
-# log factors of past errors, disagreement, noise and scatter: always, for each unit of horizon, of extrapolation
-WIDTH = np.array({matrix(width)})
+POWER = np.array{matrix(power)}
+# log factors of past errors, disagreement, noise, scatter: always, by horizon, by extrapolation
+WIDTH = np.array{matrix(width)}
 ''',
         encoding="utf-8",
     )
@@ -203,7 +217,7 @@ def main(first: int, last: int) -> None:
     half = blend.half_width(doubts.T, x.case.T, x.ahead, x.bins, width)
     print(f"{len(x.truth)} forecasts of seeds {first} to {last}")
     print(f"mean absolute error {np.abs(centre - x.truth).mean():.3f} points of capacity")
-    print(f"80 % interval covers {100 * (np.abs(centre - x.truth) <= half)[x.bins >= 3].mean():.1f} %")
+    print(f"80 % interval covers {100 * (np.abs(centre - x.truth) <= half + 1e-9)[x.bins >= 3].mean():.1f} %")
 
 
 if __name__ == "__main__":

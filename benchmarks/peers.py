@@ -1,9 +1,9 @@
 """What people forecast capacity with instead: straight lines, drift, and statsmodels' ETS and Theta.
 
-Each peer takes the observed rows of one pool up to an origin and gives the capacity, percent, for each of the days
-1 to `days` after it. They get every help a careful user would give them: no missing values, no duplicates, samples in
-order, clock errors beyond a year dropped, and the daily series of the last value before each 24 hours' end, with gaps
-interpolated, so that the time of day is the same as at the targets.
+Each peer takes the observed rows of one pool up to an origin and gives the capacity, percent, for each of the
+days 1 to `days` after it. They get every help a careful user would give them: no missing values, no
+duplicates, samples in order, clock errors beyond a year dropped, and the daily series of the last value
+before each 24 hours' end, with gaps interpolated, so that the time of day is the same as at the targets.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def ols_all(days: Floats, percent: Floats, ahead: Floats) -> Floats:
 def drift(days: Floats, percent: Floats, ahead: Floats) -> Floats:
     """From the last value on, at the mean rate from first to last."""
     span = -days[0]
-    return np.asarray(percent[-1] + (percent[-1] - percent[0]) / span * ahead if span else np.full(len(ahead), percent[-1]))
+    return np.asarray(
+        percent[-1] + (percent[-1] - percent[0]) / span * ahead if span else np.full(len(ahead), percent[-1])
+    )
 
 
 def ets(days: Floats, percent: Floats, ahead: Floats) -> Floats:
@@ -74,7 +76,13 @@ def ets(days: Floats, percent: Floats, ahead: Floats) -> Floats:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for season in (None, "add") if len(series) >= 21 else (None,):
-            model = ETSModel(series, trend="add", damped_trend=True, seasonal=season, seasonal_periods=7 if season else None)
+            model = ETSModel(
+                series,
+                trend="add",
+                damped_trend=True,
+                seasonal=season,
+                seasonal_periods=7 if season else None,
+            )
             fits.append(model.fit(disp=False, maxiter=200))
         best = min(fits, key=lambda fit: fit.aicc if np.isfinite(fit.aicc) else np.inf)
         path = np.asarray(best.forecast(len(ahead)))
@@ -91,7 +99,9 @@ def theta(days: Floats, percent: Floats, ahead: Floats) -> Floats:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         seasonal = len(series) >= 21
-        fit = ThetaModel(pd.Series(series), period=7 if seasonal else 1, deseasonalize=seasonal, method="additive").fit()
+        fit = ThetaModel(
+            pd.Series(series), period=7 if seasonal else 1, deseasonalize=seasonal, method="additive"
+        ).fit()
         path = np.asarray(fit.forecast(len(ahead)))
     return path if np.isfinite(path).all() else np.full(len(ahead), percent[-1])
 

@@ -1,11 +1,12 @@
 """Generated zpool histories, with their futures: what forecasts are tried on before they are believed.
 
-Each series is first a *process* (how many bytes the pool really held, and how large it was, at every sample time,
-horizon included) and then an *observation* of it (what a monitor would have in its ``pools`` table: rounded, late,
-twice, with gaps). Forecasters see the observation up to an origin, and are scored on the process after it.
+Each series is first a *process* (how many bytes the pool really held, and how large it was, at every sample
+time, horizon included) and then an *observation* of it (what a monitor would have in its ``pools`` table:
+rounded, late, twice, with gaps). Forecasters see the observation up to an origin, and are scored on the
+process after it.
 
-``make(kind, seed)`` gives one series, ``suite(seeds)`` all kinds for each seed. Seeds below 1000 were used while the
-forecaster was developed; ``benchmarks.trends`` reports on seeds from 1000 on, which were not.
+``make(kind, seed)`` gives one series, ``suite(seeds)`` all kinds for each seed. Seeds below 1000 were used
+while the forecaster was developed; ``benchmarks.trends`` reports on seeds from 1000 on, which were not.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Series:
         return self.observed[self.observed["arrived"] <= day * DAY + 60].drop(columns="arrived")
 
 
-# --- the parts processes are made of: fractions of the pool, on the grid of samples -------------------------------
+# --- the parts processes are made of: fractions of the pool, on the grid of samples -------------------------
 
 
 def _blank(rng: np.random.Generator) -> Process:
@@ -80,7 +81,9 @@ def _spread(p: Process, daily: Floats) -> Floats:
     return np.cumsum(daily[day] * hours / per_day[day])
 
 
-def _growth(p: Process, total: float | None = None, rough: float | None = None, weekend: float = 1.0) -> Floats:
+def _growth(
+    p: Process, total: float | None = None, rough: float | None = None, weekend: float = 1.0
+) -> Floats:
     """A year's ordinary growth: gamma increments a day around a mean that is `total` over the whole span."""
     rng = p.rng
     count = int(p.days[-1]) + 1
@@ -118,7 +121,7 @@ def _step(p: Process, day: float, height: float) -> Floats:
     return np.where(p.days >= day, height, 0.0)
 
 
-# --- kinds of process ----------------------------------------------------------------------------------------
+# --- kinds of process ---------------------------------------------------------------------------------------
 
 
 def _line(p: Process) -> Process:
@@ -191,7 +194,9 @@ def _delete(p: Process) -> Process:
 def _migration(p: Process) -> Process:
     arrival = p.rng.uniform(0.1, 0.95) * p.history_days
     ramp = np.clip((p.days - arrival) / p.rng.uniform(0.05, 2.0), 0, 1) * p.rng.uniform(0.05, 0.3)
-    return _fill(p, _growth(p, p.rng.uniform(0.02, 0.25)), _churn(p, 0.001), ramp, start=p.rng.uniform(0.1, 0.3))
+    return _fill(
+        p, _growth(p, p.rng.uniform(0.02, 0.25)), _churn(p, 0.001), ramp, start=p.rng.uniform(0.1, 0.3)
+    )
 
 
 def _saw_hour(p: Process) -> Process:
@@ -210,7 +215,9 @@ def _saw_month(p: Process) -> Process:
     """Space comes back when a monthly clean-up runs, not always after the same number of days."""
     resets = np.cumsum(p.rng.choice([28, 30, 31, 14], int(p.days[-1] / 14) + 2))
     last = np.concatenate([[0], resets])[np.searchsorted(resets, p.days, side="right")]
-    return _fill(p, _growth(p, rough=0.4), (p.days - last) / 30 * p.rng.uniform(0.01, 0.06), _churn(p, 0.0005))
+    return _fill(
+        p, _growth(p, rough=0.4), (p.days - last) / 30 * p.rng.uniform(0.01, 0.06), _churn(p, 0.0005)
+    )
 
 
 def _retention(p: Process) -> Process:
@@ -268,8 +275,12 @@ def _recreated(p: Process) -> Process:
     again = p.rng.uniform(0.2, 0.85) * p.history_days
     new = p.days >= again
     size = np.where(new, np.round(p.size * p.rng.choice([0.5, 1.0, 2.0, 4.0])), p.size)
-    fresh = p.rng.uniform(0.0, 0.1) + np.cumsum(np.where(new, np.gradient(_growth(p, p.rng.uniform(0.05, 0.5))), 0))
-    return replace(held, size=size, alloc=np.where(new, np.round(np.clip(fresh, 1e-4, 0.99) * size), held.alloc))
+    fresh = p.rng.uniform(0.0, 0.1) + np.cumsum(
+        np.where(new, np.gradient(_growth(p, p.rng.uniform(0.05, 0.5))), 0)
+    )
+    return replace(
+        held, size=size, alloc=np.where(new, np.round(np.clip(fresh, 1e-4, 0.99) * size), held.alloc)
+    )
 
 
 def _constant(p: Process) -> Process:
@@ -280,7 +291,7 @@ def _zero(p: Process) -> Process:
     return replace(p, size=np.zeros_like(p.size))
 
 
-# --- ways of observing it ----------------------------------------------------------------------------------------
+# --- ways of observing it -----------------------------------------------------------------------------------
 
 
 def _table(p: Process, keep: NDArray[np.bool_] | None = None, jitter: float = 1.0) -> pd.DataFrame:

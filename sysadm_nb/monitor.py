@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sysadm_nb.tables.job import JobView
+    from sysadm_nb.trends.sampling import DatasetSamples
 
 __all__ = ["Monitor", "ServerState"]
 
@@ -74,7 +75,8 @@ class Monitor:
         self.server: Any = None
         self.number = next(_numbers)
         self._fleet = Fleet(self.tables)
-        self._sampling: Callable[[], None] | None = None
+        self._sampling: dict[str, Callable[[], None]] = {}
+        self._datasets: DatasetSamples | None = None
         # These two outlive self: whoever is in them is told when the monitor closes or is collected.
         self._closers: list[Callable[[], object]] = []
         self._recorders: list[Any] = []
@@ -290,24 +292,62 @@ class Monitor:
         callable
             Stops it.
         """
+        fleet, handle = self._fleet, self.loop  # the timer must not keep the monitor alive
+        return self._sample("pools", every, lambda: handle.start(fleet.sample_pools()))
+
+    def sample_datasets(self, every: str | float | timedelta | None) -> Callable[[], None]:
+        """Ask for the datasets of all pools now and then; ``datasets`` is what was answered.
+
+        Parameters
+        ----------
+        every : str, float, timedelta or None
+            ``"1h"``, seconds, or None to stop. It replaces what was set before.
+
+        Returns
+        -------
+        callable
+            Stops it.
+        """
+        from sysadm_nb.trends import sampling
+
+        fleet, handle, samples = self._fleet, self.loop, self._dataset_samples()
+        return self._sample("datasets", every, lambda: handle.start(sampling.ask(fleet, samples)))
+
+    def ask_datasets(self, timeout: float = 60.0) -> int:
+        """Ask for the datasets once, now; returns how many pools were told of."""
+        from sysadm_nb.trends import sampling
+
         self._still_open()
-        if self._sampling is not None:
-            self._sampling()
-            self._sampling = None
+        return self.loop.run(sampling.ask(self._fleet, self._dataset_samples(), timeout / 2), timeout + 5)
+
+    @property
+    def datasets(self) -> pd.DataFrame:
+        """One row a dataset in a sample; `sysadm_nb.trends.datasets` tells their growth."""
+        frame: pd.DataFrame = self._dataset_samples().frame()
+        return frame
+
+    def _dataset_samples(self) -> DatasetSamples:
+        from sysadm_nb.trends.sampling import DatasetSamples
+
+        if self._datasets is None:
+            self._datasets = DatasetSamples()
+        return self._datasets
+
+    def _sample(
+        self, what: str, every: str | float | timedelta | None, ask: Callable[[], object]
+    ) -> Callable[[], None]:
+        """Ask now and every so often, instead of what was set for the same before."""
+        self._still_open()
+        self._sampling.pop(what, _nothing)()
         if every is None:
-            return lambda: None
+            return _nothing
         seconds = _seconds(every)
         if not seconds >= 1:
-            raise InputError(f"sample_pools({every!r}): once a second is the most.")
-        fleet, handle = self._fleet, self.loop  # the timer must not keep the monitor alive
-
-        def sample() -> None:
-            handle.start(fleet.sample_pools())
-
-        self._sampling = handle.every(seconds, sample)
-        self._closers.append(self._sampling)
-        sample()
-        return self._sampling
+            raise InputError(f"sample_{what}({every!r}): once a second is the most.")
+        self._sampling[what] = undo = self.loop.every(seconds, ask)
+        self._closers.append(undo)
+        ask()
+        return undo
 
     # -- listening --------------------------------------------------------------------------------------
 
@@ -404,6 +444,10 @@ class Monitor:
             f"<div><b>Monitor</b> {html.escape(state)}<br>{self._counts()}"
             f"<table>{rows}{rest}</table>{advice}</div>"
         )
+
+
+def _nothing() -> None:
+    """Stop nothing."""
 
 
 def _plural(count: int, noun: str) -> str:

@@ -1,9 +1,10 @@
-"""The forecast: candidates weighted by how they would have done in the pool's own past, and how sure that makes us.
+"""The forecast: candidates weighted by how they would have done in the pool's past, and how sure that is.
 
-Every candidate is tried from origins all over the pool's history, at horizons from a day to three months. The relative
-errors, with what is generally worth trusting at such a horizon after such a history, give the weights; the blend's own
-errors, the candidates' disagreement and the noise of daily changes give the width of the interval. The few numbers
-that say what is generally worth trusting are in ``coefficients.py``; ``python -m benchmarks.fit`` finds them.
+Every candidate is tried from origins all over the pool's history, at horizons from a day to three months. The
+relative errors, with what is generally worth trusting at such a horizon after such a history, give the
+weights; the blend's own errors, the candidates' disagreement and the noise of daily changes give the width of
+the interval. The few numbers that say what is generally worth trusting are in ``coefficients.py``; ``python
+-m benchmarks.fit`` finds them.
 
 Forecasts of other pools never matter to a pool's own.
 """
@@ -20,8 +21,10 @@ from sysadm_nb.trends.history import History
 from sysadm_nb.trends.rowwise import Floats
 
 TRIED = np.array([1, 3, 7, 14, 21, 30, 45, 60, 90])  # bins ahead
-ORIGINS = np.array([1, 3, 5, 7, 9, 11, 14, 17, 21, 25, 30, 36, 45, 52, 60, 75, 90, 110, 130, 150, 180])  # bins back
+# bins back
+ORIGINS = np.array([1, 3, 5, 7, 9, 11, 14, 17, 21, 25, 30, 36, 45, 52, 60, 75, 90, 110, 130, 150, 180])
 JUMPS_COUNT = 0.4  # how far errors at one-off jumps, which nobody can foresee, count
+DOUBTED = 4.0  # tries that count as much as knowing nothing
 WIDTHS = (1.0, 3.0)  # how near, in log horizon, tries must be to count: two views
 
 
@@ -29,8 +32,9 @@ WIDTHS = (1.0, 3.0)  # how near, in log horizon, tries must be to count: two vie
 class Tries:
     """What the candidates would have been worth; K candidates, P pools, T horizons of TRIED."""
 
-    relative: Floats  # (K, P, T) mean absolute error, relative to the median candidate so that units do not matter
+    relative: Floats  # (K, P, T) mean absolute error in parts of the median candidate's
     count: Floats  # (P, T) tries
+    worth: Floats  # (P, T) weight of the horizon's tries
     signed: list[tuple[int, Floats, Floats]]  # horizon's number, errors (K, P), which pools (P,)
 
 
@@ -54,15 +58,15 @@ def try_out(history: History, candidates: Candidates) -> Tries:
     raw = list(NAMES).index("line_raw")
     error, count = np.zeros((len(NAMES), pools, len(TRIED))), np.zeros((pools, len(TRIED)))
     signed = []
-    for back in ORIGINS[ORIGINS <= width - 3]:
+    for back in ORIGINS[width - 3 >= ORIGINS]:
         origin = width - int(back)
         level, slope, damping = candidates.at(origin)
         if jumpy:
             level[raw] += later[:, origin - 1]
         life = origin - first
-        for number, ahead in enumerate(TRIED[TRIED <= back]):
+        for number, ahead in enumerate(TRIED[back >= TRIED]):
             target = origin - 1 + int(ahead)
-            miss = level + slope * reach(float(ahead), damping) - smooth[:, target]
+            miss = level + slope * reach(np.float64(ahead), damping) - smooth[:, target]
             usable = (life >= max(3, ahead / 2)) & np.isfinite(miss).all(axis=0)
             if not usable.any():
                 continue
@@ -73,10 +77,11 @@ def try_out(history: History, candidates: Candidates) -> Tries:
             error[:, :, number] += np.where(usable, size, 0)
             count[:, number] += usable
             signed.append((number, np.where(usable, miss, 0), usable))
-    usual = np.median(error, axis=0)
+    usual = np.maximum(np.median(error, axis=0), 1e-3 * error.mean(axis=0))  # most may be right to the byte
     with np.errstate(invalid="ignore", divide="ignore"):
         relative = np.where(usual > 0, error / usual, 1.0)
-    return Tries(relative, count, signed)
+    worth = np.sqrt(np.minimum(count, history.bins[:, None] / TRIED))
+    return Tries(relative, count, worth, signed)
 
 
 def evidence(tries: Tries, ahead: Floats) -> Floats:
@@ -86,16 +91,16 @@ def evidence(tries: Tries, ahead: Floats) -> Floats:
     """
     views = []
     for width in WIDTHS:
-        near = np.sqrt(tries.count) * np.exp(-(np.log(ahead[:, None] / TRIED) ** 2) / (2 * width**2))
+        near = tries.worth * np.exp(-(np.log(ahead[:, None] / TRIED) ** 2) / (2 * width**2))
         total = near.sum(axis=1)
         share = near / np.maximum(total, 1e-300)[:, None]
         mean = np.einsum("kpt,pt->kp", tries.relative, share)
-        views.append(np.where(total > 1e-12, np.log(mean + 0.005) * total / (total + 1), 0.0))
+        views.append(np.where(total > 1e-12, np.log(mean + 0.005) * total / (total + DOUBTED), 0.0))
     return np.array(views)
 
 
 def situation(history: History, ahead: Floats) -> Floats:
-    """What weights may depend on beside the evidence, (4, P): 1, horizon, length of history, age of the regime."""
+    """What weights depend on beside the evidence, (4, P): 1, horizon, length of history, age of regime."""
     bins = np.maximum(history.bins, 1)
     width = history.smooth.shape[1]
     column = np.where(history.changes, np.arange(width), -1).max(axis=1)
@@ -111,7 +116,7 @@ def situation(history: History, ahead: Floats) -> Floats:
 
 
 def weigh(views: Floats, case: Floats, prior: Floats, power: Floats) -> Floats:
-    """Weights of the candidates, (K, P), from evidence (2, K, P), situation (4, P), prior (4, K), power (2, 2)."""
+    """Weights (K, P) from evidence (2, K, P), situation (4, P), prior (4, K) and power (2, 2)."""
     steepness = np.maximum(power[:, :1] + power[:, 1:] * case[1], 0)
     score = prior.T @ case - (steepness[:, None, :] * views).sum(axis=0)
     weights = np.exp(score - score.max(axis=0))
@@ -119,7 +124,7 @@ def weigh(views: Floats, case: Floats, prior: Floats, power: Floats) -> Floats:
 
 
 def doubt(history: History, tries: Tries, weights: Floats, paths: Floats, ahead: Floats) -> Floats:
-    """Measures of how wrong the blend may be, (4, P), bytes: its past errors, disagreement, noise, scatter of samples."""
+    """How wrong the blend may be, (4, P) bytes: past errors, disagreement, noise, scatter of samples."""
     own = np.zeros((len(ahead), len(TRIED)))
     for number, miss, _ in tries.signed:
         own[:, number] += np.abs((weights * miss).sum(axis=0))
@@ -143,7 +148,7 @@ def half_width(doubts: Floats, case: Floats, ahead: Floats, bins: Floats, factor
     return np.asarray(np.hypot(course, scatter))
 
 
-def blend(history: History, ahead: Floats) -> Blend:
+def blend(history: History, ahead: Floats, size: Floats) -> Blend:
     """Forecast the mean allocation of bins to come (cycle and time of day are added by the caller).
 
     Parameters
@@ -151,6 +156,8 @@ def blend(history: History, ahead: Floats) -> Blend:
     history : History
     ahead : (P, H) array
         Horizons in bins.
+    size : (P,) array
+        Sizes of the pools: no candidate may promise more.
     """
     candidates = Candidates(history)
     tries = try_out(history, candidates)
@@ -159,10 +166,12 @@ def blend(history: History, ahead: Floats) -> Blend:
     for horizon in ahead.T:
         case = situation(history, horizon)
         weight = weigh(evidence(tries, horizon), case, coefficients.PRIOR, coefficients.POWER)
-        path = level + slope * reach(horizon, damping)
+        path = np.clip(level + slope * reach(horizon, damping), 0, size)
         centres.append((weight * path).sum(axis=0))
         doubts = doubt(history, tries, weight, path, horizon)
         halves.append(half_width(doubts, case, horizon, history.bins.astype(float), coefficients.WIDTH))
         weights.append(weight)
     weight = np.array(weights).transpose(1, 2, 0)
-    return Blend(ahead, np.array(centres).T, np.array(halves).T, weight, (weight[:, :, 0] * slope).sum(axis=0))
+    return Blend(
+        ahead, np.array(centres).T, np.array(halves).T, weight, (weight[:, :, 0] * slope).sum(axis=0)
+    )

@@ -1,7 +1,7 @@
-"""The simple forecasts that are blended: each is a level, a slope a bin, and how the slope dies away or grows.
+"""The simple forecasts that are blended: each is a level, a slope a bin, and how the slope dies or grows.
 
-``Candidates`` is made once from a history and can then be asked for any origin in it, at the price of one fit: the
-sums under the straight lines and the states of the smoothers are kept for every bin.
+``Candidates`` is made once from a history and can then be asked for any origin in it, at the price of one
+fit: the sums under the straight lines and the states of the smoothers are kept for every bin.
 """
 
 from __future__ import annotations
@@ -31,19 +31,21 @@ NAMES = {
     "bending_recent": "slope that keeps changing as it lately did",
 }
 DAMPING = {"line_28": 0.99, "holt": 0.99, "holt_slow": 0.995}
+MOST_REACH = 1.5  # growth that speeds up does not do so for long
+MOST_TURN = 1.25
 WHOLE = 10**6  # bins: the whole life
 
 
-def reach(ahead: Floats, damping: Floats) -> Floats:
-    """How many bins' worth of slope lie `ahead`: the sum of damping^1 … damping^ahead, at most 2.5 times `ahead`."""
+def reach(ahead: Floats | np.float64, damping: Floats) -> Floats:
+    """Bins' worth of slope that lie `ahead`: damping^1 + … + damping^ahead, at most MOST_REACH x `ahead`."""
     plain = np.abs(damping - 1) < 1e-7
     with np.errstate(over="ignore"):
         total = damping * (1 - damping**ahead) / np.where(plain, 1, 1 - damping)
-    return np.where(plain, ahead, np.minimum(total, 2.5 * ahead))
+    return np.where(plain, ahead, np.minimum(total, MOST_REACH * ahead))
 
 
 class Candidates:
-    """Candidate forecasts from any origin of the histories; an origin is the number of bins that are known by then."""
+    """Candidate forecasts from any origin: the number of bins that are known by then."""
 
     def __init__(self, history: History) -> None:
         self.history = history
@@ -104,7 +106,8 @@ class Candidates:
 
     def _mean(self, origin: int) -> Floats:
         start = np.minimum(self.first, origin - 1)
-        return (self.sums[0][:, origin] - self.sums[0][self.row, start]) / (origin - start) + self.base
+        total = self.sums[0][:, origin] - self.sums[0][self.row, start]
+        return np.asarray(total / (origin - start) + self.base)
 
     def _median_change(self, origin: int, lag: int) -> Floats:
         return rowwise.median(self.differences[lag][:, : max(origin - lag, 0)]) / lag
@@ -118,7 +121,7 @@ class Candidates:
             factor = np.where(early * late > 0, late / early, 1.0)
         usable = (length >= 10) & np.isfinite(factor)
         damping = np.where(usable, np.clip(factor, 0.15, 1.8) ** (1 / length), 1.0)
-        return late * np.minimum(damping ** (length / 2), 1.5), np.where(usable, damping, 1.0)
+        return late * np.minimum(damping ** (length / 2), MOST_TURN), np.where(usable, damping, 1.0)
 
     def at(self, origin: int) -> tuple[Floats, Floats, Floats]:
         """Level, slope a bin and damping of every candidate, (K, P) each, as of an origin.
@@ -136,7 +139,7 @@ class Candidates:
         calm = (last - self.history.smooth[self.row, begin]) / age
         raw = (self.history.level[:, origin - 1] - self.history.level[self.row, begin]) / age
         whole = self.line(at, np.full(self.pools, WHOLE))
-        fits = {name: (last, zero) for name in NAMES}
+        fits = dict.fromkeys(NAMES, (last, zero))
         fits["drift"], fits["drift_calm"] = (last, raw), (last, calm)
         weekly = _or(self._median_change(origin, 7), whole[1])
         fits["median_week"] = last, weekly

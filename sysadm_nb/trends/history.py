@@ -1,4 +1,5 @@
-"""What a pool's past is made of: a level with one-off jumps, slopes that change, a cycle, and the time of day.
+"""What a pool's past is made of: a level with one-off jumps, slopes that change, a cycle, and the time of
+day.
 
 All of it is found on the grid of ``panel``; nothing here knows of pools' names or of times.
 """
@@ -53,7 +54,8 @@ def take_apart(panel: Panel) -> History:
     seen = rowwise.first_known(mean)
     first = np.maximum(seen, _made_anew(mean, rowwise.fill(panel.size)))
     mean = np.where(np.arange(width) < first[:, None], np.nan, mean)
-    # only whole days have a cycle that can be told from growth; shorter bins are used for histories of a few days
+    # only whole days have a cycle that can be told from growth; shorter bins are used for histories of a
+    # few days
     daily = panel.step == 1.0
     cycle = np.where(daily[:, None], cycle_of(mean), 0.0)
     late = panel.end - panel.mean
@@ -96,7 +98,8 @@ def _without_stub(panel: Panel) -> Floats:
 
 
 def _made_anew(mean: Floats, size: Floats) -> Ints:
-    """Column where a pool was last made anew: nearly all gone at once, or half of it gone and another size."""
+    """Column where a pool was last made anew: nearly all gone at once, or half of it gone and another size.
+    Column where a pool was last made anew: nearly all gone at once, or half of it gone and another size."""
     if mean.shape[1] < 3:
         return np.zeros(len(mean), np.int64)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -123,7 +126,9 @@ def cycle_of(grid: Floats, period: int = WEEK, keep: int = 16) -> Floats:
     half = period // 2
     sums = np.cumsum(np.concatenate([np.zeros((pools, 1)), np.nan_to_num(grid)], axis=1), axis=1)
     rest = np.full(grid.shape, np.nan)
-    rest[:, half : width - half] = grid[:, half : width - half] - (sums[:, period:] - sums[:, :-period]) / period
+    rest[:, half : width - half] = (
+        grid[:, half : width - half] - (sums[:, period:] - sums[:, :-period]) / period
+    )
     first = rowwise.first_known(grid)[:, None]
     column = np.arange(width)
     rest[(column < first + half) | (width - column > (width - first) // period * period)] = np.nan
@@ -132,7 +137,9 @@ def cycle_of(grid: Floats, period: int = WEEK, keep: int = 16) -> Floats:
     cycle -= cycle.mean(axis=1, keepdims=True)
     known = np.isfinite(recent)
     seen = known.sum(axis=1).min(axis=1)
-    scatter = np.where(known, (recent - cycle[:, None, :]) ** 2, 0).sum(axis=(1, 2)) / np.maximum(known.sum(axis=(1, 2)), 1)
+    scatter = np.where(known, (recent - cycle[:, None, :]) ** 2, 0).sum(axis=(1, 2)) / np.maximum(
+        known.sum(axis=(1, 2)), 1
+    )
     strength = cycle.var(axis=1) * period / (period - 1)
     with np.errstate(invalid="ignore", divide="ignore"):  # a median's variance is pi/2 times a mean's
         trust = np.clip(1 - np.pi * scatter / np.maximum(seen, 1) / strength, 0, 1)
@@ -152,8 +159,8 @@ def _usual(grid: Floats) -> Floats:
 def one_off_jumps(level: Floats) -> Floats:
     """Jumps that stand alone: far larger than any ordinary change, and too rare to be how the pool works.
 
-    A backup every Sunday or a clean-up every month is growth or its opposite; one big delete or one migration is
-    neither, and its bytes must not be taken for a rate. A jump may be spread over neighbouring bins.
+    A backup every Sunday or a clean-up every month is growth or its opposite; one big delete or one migration
+    is neither, and its bytes must not be taken for a rate. A jump may be spread over neighbouring bins.
     """
     jumps = np.zeros(level.shape)
     if level.shape[1] < 7:

@@ -1,8 +1,8 @@
 """From rows to a grid: each pool's history in bins of equal length that end at its own last sample.
 
-Everything after this file works on the grid (pools x bins), which is a hundred times smaller than the rows. Bins are
-counted back from the last sample, so nothing depends on time zones, midnights or a constant added to the clock, and a
-forecast a whole number of days ahead falls on the same time of day as the last sample.
+Everything after this file works on the grid (pools x bins), which is a hundred times smaller than the rows.
+Bins are counted back from the last sample, so nothing depends on time zones, midnights or a constant added to
+the clock, and a forecast a whole number of days ahead falls on the same time of day as the last sample.
 """
 
 from __future__ import annotations
@@ -27,12 +27,17 @@ BY = ("server", "pool")
 MAX_BINS = 800  # older history says little about the next months
 CHUNK = 1 << 19  # rows at a time: temporaries stay in the cache and out of the memory bill
 NEEDED = ("time", "size_bytes", "alloc_bytes")
-BIN_LENGTHS = ((10 * DAY, DAY), (5 * DAY // 2, DAY // 4), (DAY // 2, DAY // 24), (0, DAY // 288))  # (span from, length)
+BIN_LENGTHS = (
+    (10 * DAY, DAY),
+    (5 * DAY // 2, DAY // 4),
+    (DAY // 2, DAY // 24),
+    (0, DAY // 288),
+)  # (span from, length)
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Histories on a grid; P pools, D bins, newest bin last. Sizes are bytes, times microseconds since 1970 UTC."""
+    """Histories on a grid; P pools, D bins, newest bin last. Sizes in bytes, times in µs since 1970 UTC."""
 
     keys: pd.DataFrame  # P rows: the columns that were grouped by
     first: Ints  # time of the first sample, 0 where there is none
@@ -65,7 +70,8 @@ class _Rows:
     frag: Floats | None
 
     def take(self, at: Ints | Bools) -> _Rows:
-        return _Rows(*(None if c is None else c[at] for c in self.__dict__.values()))  # type: ignore[arg-type]
+        free, frag = (None if column is None else column[at] for column in (self.free, self.frag))
+        return _Rows(self.code[at], self.time[at], self.size[at], self.alloc[at], free, frag)
 
 
 def read(pools: pd.DataFrame, by: Sequence[str], window: object = None) -> Panel:
@@ -74,8 +80,8 @@ def read(pools: pd.DataFrame, by: Sequence[str], window: object = None) -> Panel
     Parameters
     ----------
     pools : pandas.DataFrame
-        Columns ``time`` (datetime64, any unit, naive means UTC), ``size_bytes``, ``alloc_bytes`` and those of `by`;
-        ``free_bytes``, ``frag_pct``, ``origin`` and ``seq`` are used where present.
+        Columns ``time`` (datetime64, any unit, naive means UTC), ``size_bytes``, ``alloc_bytes`` and those of
+        `by`; ``free_bytes``, ``frag_pct``, ``origin`` and ``seq`` are used where present.
     by : sequence of str
         What makes a pool.
     window : timedelta-like, optional
@@ -92,8 +98,8 @@ def read(pools: pd.DataFrame, by: Sequence[str], window: object = None) -> Panel
     for name in (*NEEDED, *by):
         if name not in pools.columns:
             raise InputError(
-                f"The table has no column {name!r}. Needed are {', '.join((*NEEDED, *by))}, as in monitor.pools; "
-                "say which columns make a pool with by=[…]."
+                f"The table has no column {name!r}. Needed are {', '.join((*NEEDED, *by))}, as in "
+                "monitor.pools; say which columns make a pool with by=[…]."
             )
     print_of_table = _print(pools, by), tuple(by), repr(window)
     remembered = _memory.get("panel")
@@ -103,9 +109,10 @@ def read(pools: pd.DataFrame, by: Sequence[str], window: object = None) -> Panel
     rows = _Rows(
         code,
         _microseconds(pools["time"]),
-        *(_bytes(pools, name) for name in ("size_bytes", "alloc_bytes")),  # type: ignore[arg-type]
-        free=_bytes(pools, "free_bytes"),
-        frag=_bytes(pools, "frag_pct"),
+        _bytes(pools, "size_bytes"),
+        _bytes(pools, "alloc_bytes"),
+        _bytes(pools, "free_bytes") if "free_bytes" in pools.columns else None,
+        _bytes(pools, "frag_pct") if "frag_pct" in pools.columns else None,
     )
     rows = _usable(rows, pools, len(keys))
     if window is not None:
@@ -115,9 +122,9 @@ def read(pools: pd.DataFrame, by: Sequence[str], window: object = None) -> Panel
     return panel
 
 
-# The last table read, since one table is asked several questions (growth, forecast, its path, regimes) and reading is
-# what takes time. While the shallow copy lives, pandas copies a column before it is written to, so that a table whose
-# columns still lie at the same addresses is unchanged.
+# The last table read, since one table is asked several questions (growth, forecast, its path, regimes) and
+# reading is what takes time. While the shallow copy lives, pandas copies a column before it is written to,
+# so that a table whose columns still lie at the same addresses is unchanged.
 _memory: dict[str, tuple[weakref.ref[pd.DataFrame], object, Panel, pd.DataFrame]] = {}
 
 
@@ -138,7 +145,7 @@ def _print(pools: pd.DataFrame, by: list[str]) -> tuple[object, ...]:
         column = pools[name]
         if isinstance(column.dtype, pd.CategoricalDtype):
             marks.append(tuple(column.cat.categories))
-            data = np.asarray(column.cat.codes)
+            data = np.asarray(column.array.codes)
         elif isinstance(column.dtype, pd.DatetimeTZDtype):
             data = np.asarray(column, dtype=f"datetime64[{column.dtype.unit}]")
         else:
@@ -161,13 +168,13 @@ def window_microseconds(window: object) -> int:
 
 def _microseconds(time: pd.Series) -> Ints:
     if not pd.api.types.is_datetime64_any_dtype(time.dtype):
-        raise InputError(f"Column 'time' must hold times (datetime64), not {time.dtype}: use pandas.to_datetime first.")
+        raise InputError(
+            f"Column 'time' must hold times (datetime64), not {time.dtype}: use pandas.to_datetime first."
+        )
     return np.asarray(time, dtype="datetime64[us]").view(np.int64)
 
 
-def _bytes(pools: pd.DataFrame, name: str) -> Floats | None:
-    if name not in pools.columns:
-        return None
+def _bytes(pools: pd.DataFrame, name: str) -> Floats:
     try:
         return np.asarray(pools[name].to_numpy(dtype=np.float64, na_value=np.nan))
     except (ValueError, TypeError) as error:
@@ -178,36 +185,50 @@ def _bytes(pools: pd.DataFrame, name: str) -> Floats | None:
 
 def _codes(pools: pd.DataFrame, by: list[str]) -> tuple[NDArray[np.signedinteger], pd.DataFrame]:
     """Number the combinations of `by` that occur, in order of their values; -1 where a value is missing."""
-    code: NDArray[np.signedinteger] = np.zeros(len(pools), np.int64)
-    size, parts = 1, []
+    code: NDArray[np.signedinteger] = np.zeros(len(pools), np.int8)
+    keys = pd.DataFrame(index=range(1))
     for name in by:
         column = pools[name]
         if isinstance(column.dtype, pd.CategoricalDtype):
-            codes, values = np.asarray(column.cat.codes), column.cat.categories
+            codes = np.asarray(column.array.codes)
+            values = pd.Series(
+                pd.Categorical.from_codes(range(len(column.cat.categories)), dtype=column.dtype)
+            )
         else:
-            codes, values = pd.factorize(column, sort=True)
-        parts.append((name, values, len(values)))
-        if len(values) > 1 or (len(codes) and codes.min(initial=0) < 0):
-            code = np.where(codes < 0, -1, code * len(values) + codes) if size > 1 else codes
-        size *= max(len(values), 1)
-    seen = np.zeros(size + 1, bool)  # one place more, for -1
+            codes, found = pd.factorize(column, sort=True)
+            values = pd.Series(found)
+        missing = bool(code.min(initial=0) < 0 or codes.min(initial=0) < 0)
+        if len(keys) == 1 and not missing:
+            joined = codes
+        else:
+            joined = code.astype(np.int32 if len(keys) * len(values) < 2**31 else np.int64) * len(values)
+            joined = joined + codes
+            if missing:
+                joined[(code < 0) | (codes < 0)] = -1
+        used, code = _used(joined, len(keys) * len(values))
+        earlier, at = np.divmod(used, max(len(values), 1))
+        keys = keys.iloc[earlier].reset_index(drop=True)
+        keys[name] = values.iloc[at].reset_index(drop=True)
+    return code, keys
+
+
+def _used(code: NDArray[np.signedinteger], count: int) -> tuple[Ints, NDArray[np.signedinteger]]:
+    """The codes from 0 to `count` that occur, and the codes numbered by them; -1 stays."""
+    if count > 1 << 24:  # too many to mark each
+        used, numbered = np.unique(code, return_inverse=True)
+        none = int(len(used) > 0 and used[0] < 0)
+        return used[none:].astype(np.int64), numbered - none
+    seen = np.zeros(count + 1, bool)  # one place more, for -1
     seen[code] = True
     used = np.flatnonzero(seen[:-1])
-    if len(used) < size:
-        back = np.full(size + 1, -1, np.int32)
-        back[used] = np.arange(len(used))
-        code = back[code]
-    keys, rest = {}, used
-    for name, values, count in reversed(parts):
-        rest, at = np.divmod(rest, max(count, 1))
-        if isinstance(pools[name].dtype, pd.CategoricalDtype):
-            keys[name] = pd.Series(pd.Categorical.from_codes(at, dtype=pools[name].dtype))
-        else:
-            keys[name] = pd.Series(values.take(at))
-    return code, pd.DataFrame({name: keys[name] for name in by})
+    if len(used) == count:
+        return used, code
+    number = np.full(count + 1, -1, np.int16 if len(used) < 2**15 else np.int32)
+    number[used] = np.arange(len(used))
+    return used, number[code]
 
 
-# --- which rows count -----------------------------------------------------------------------------------------------
+# --- which rows count ---------------------------------------------------------------------------------------
 
 
 def _usable(rows: _Rows, pools: pd.DataFrame, count: int) -> _Rows:
@@ -223,7 +244,7 @@ def _usable(rows: _Rows, pools: pd.DataFrame, count: int) -> _Rows:
         if rows.free is not None:
             rows = replace(rows, alloc=np.where(known, rows.alloc, rows.size - rows.free))
         if "capacity_pct" in pools.columns:
-            told = rows.size * _bytes(pools, "capacity_pct") / 100  # type: ignore[operator]
+            told = rows.size * _bytes(pools, "capacity_pct") / 100
             rows = replace(rows, alloc=np.where(np.isfinite(rows.alloc), rows.alloc, told))
         keep &= np.isfinite(rows.alloc)
     seq = np.asarray(pools["seq"]) if "seq" in pools.columns else None
@@ -241,7 +262,7 @@ def _usable(rows: _Rows, pools: pd.DataFrame, count: int) -> _Rows:
 
 
 def _in_order(rows: _Rows) -> bool:
-    """Sorted strictly by (time, pool) or by (pool, time): the orders tables have. Then nothing needs sorting."""
+    """Sorted strictly by (time, pool) or by (pool, time), as tables mostly are: nothing needs sorting."""
     by_time = by_pool = True
     for start in range(0, len(rows.time), CHUNK):
         at = slice(start, start + CHUNK + 1)
@@ -259,8 +280,9 @@ def _in_order(rows: _Rows) -> bool:
 def _wrong_clock(rows: _Rows, seq: NDArray[np.signedinteger] | None, count: int) -> Bools | None:
     """Rows stamped by a clock that was out of its mind, or None.
 
-    The order of arrival tells where there is one: blocks of samples that lie days before what came earlier, or days
-    after what came later. Without it only a handful of samples more than a year from all others is recognised.
+    The order of arrival tells where there is one: blocks of samples that lie days before what came earlier,
+    or days after what came later. Without it only a handful of samples more than a year from all others is
+    recognised.
     """
     if seq is not None and len(seq) > 1:
         falls = np.flatnonzero(np.diff(seq) < 0)
@@ -295,7 +317,10 @@ def _astray(time: Ints, seq: NDArray[np.signedinteger] | None) -> Bools:
     if len(blocks) > 1000:
         return keep_all
     # the heaviest chain of blocks that follow each other in time as they did in arrival
-    start, end = (np.array([time[block].min() for block in blocks]), np.array([time[block].max() for block in blocks]))
+    start, end = (
+        np.array([time[block].min() for block in blocks]),
+        np.array([time[block].max() for block in blocks]),
+    )
     weight = np.array([len(block) for block in blocks])
     best, before = weight.copy(), np.full(len(blocks), -1)
     for i in range(1, len(blocks)):
@@ -322,13 +347,15 @@ def _edges(rows: _Rows, count: int) -> tuple[Ints, Ints]:
 
 
 def _outermost(code: NDArray[np.signedinteger]) -> Ints:
-    """Row where each pool is met first, -1 for never; usually found among the first few rows, so look there first."""
+    """Row where each pool is met first, -1 for never; a few rows usually tell, so look there first."""
     count = int(code.max(initial=-1)) + 1
     found = np.full(count, -1, np.int64)
     start, length = 0, 1 << 14
     while start < len(code) and (found < 0).any():
         part = code[start : start + length]
-        change = np.flatnonzero(part[1:] != part[:-1]) + 1  # where tables are sorted by pool, few rows are left to try
+        change = (
+            np.flatnonzero(part[1:] != part[:-1]) + 1
+        )  # where tables are sorted by pool, few rows are left to try
         row = np.append(0, change)[::-1]
         met = np.full(count, -1, np.int64)
         met[part[row]] = row + start
@@ -342,7 +369,7 @@ def _newest(rows: _Rows, count: int, window: int) -> _Rows:
     return rows.take(last[rows.code] - rows.time < window)
 
 
-# --- the grid -------------------------------------------------------------------------------------------------------
+# --- the grid -----------------------------------------------------------------------------------------------
 
 
 def _resolution(value: Floats) -> Floats:
@@ -367,7 +394,8 @@ def _grid(rows: _Rows, keys: pd.DataFrame) -> Panel:
     newest = np.full(cells, -1, np.int64)  # row number of the last sample in each cell
     use_free = _free_is_finer(rows, pools)
     per_step = 1.0 / step
-    # bins end half a sample late, or jitter decides whether the sample a day ago ends its bin or begins the next
+    # bins end half a sample late, or jitter decides whether the sample a day ago ends its bin or begins the
+    # next
     slack = np.minimum(step / 8, span / np.maximum(samples - 1, 1) / 2).astype(np.int64)
     edge = last + slack
     even = bool((step == step[:1]).all())
@@ -415,7 +443,8 @@ def _grid(rows: _Rows, keys: pd.DataFrame) -> Panel:
 
 
 def _free_is_finer(rows: _Rows, pools: int) -> Bools:
-    """Pools whose free space is shown with a finer step than their allocation, by their newest complete row."""
+    """Pools whose free space is shown with a finer step than their allocation, by their newest complete row.
+    Pools whose free space is shown with a finer step than their allocation, by their newest complete row."""
     finer = np.zeros(pools, bool)
     if rows.free is None or not len(rows.code):
         return finer
@@ -442,8 +471,6 @@ def _finer(rows: _Rows, at: slice | Ints, use_free: Bools) -> Floats:
         return alloc
     other = rows.size[at] - rows.free[at]
     return np.where(use_free[rows.code[at]] & np.isfinite(other), other, alloc)
-
-
 
 
 def times(micro: Ints, known: Bools | None = None) -> pd.DatetimeIndex:

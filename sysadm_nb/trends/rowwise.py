@@ -16,12 +16,14 @@ def median(grid: Floats) -> Floats:
     known = np.isfinite(grid).sum(axis=1)
     ordered = np.sort(grid, axis=1)
     row = np.arange(len(grid))
-    middle = (ordered[row, np.maximum(known - 1, 0) // 2] + ordered[row, np.minimum(known // 2, grid.shape[1] - 1)]) / 2
+    middle = (
+        ordered[row, np.maximum(known - 1, 0) // 2] + ordered[row, np.minimum(known // 2, grid.shape[1] - 1)]
+    ) / 2
     return np.asarray(np.where(known > 0, middle, np.nan))
 
 
 def fill(grid: Floats) -> Floats:
-    """Straight lines over the gaps inside each row; what is before the first or after the last value stays NaN."""
+    """Straight lines over the gaps inside each row; what is before the first and after the last is NaN."""
     known = np.isfinite(grid)
     if known.all():
         return grid.copy()
@@ -39,7 +41,7 @@ def fill(grid: Floats) -> Floats:
 def first_known(grid: Floats) -> Ints:
     """Column of each row's first value; the last column where there is none."""
     known = np.isfinite(grid)
-    return np.where(known.any(axis=1), known.argmax(axis=1), grid.shape[1] - 1)
+    return np.asarray(np.where(known.any(axis=1), known.argmax(axis=1), grid.shape[1] - 1))
 
 
 def last_known(grid: Floats) -> Floats:

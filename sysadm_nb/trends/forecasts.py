@@ -20,7 +20,8 @@ from sysadm_nb.wire import format_size
 
 ANCHORS = np.array([1, 3, 7, 14, 30, 60, 90, 180, 365, 730], dtype=float)  # days; straight lines in between
 LEAST_BINS = 3  # fewer say nothing of a rate
-TAILS = 4  # degrees of freedom of the t distribution that errors follow (benchmarks.trends prints other levels too)
+# degrees of freedom of the t distribution that errors follow (benchmarks.trends prints other levels too)
+TAILS = 4
 T80 = 1.5332062740589443  # its quantile at 90 %: half of the 80 % interval
 
 
@@ -47,10 +48,11 @@ def forecast(
 ) -> pd.DataFrame:
     """When each pool will reach a share of its size; the most urgent first.
 
-    Several simple forecasts (lines through everything and through the current regime, robust rates, smoothing, a
-    bending curve, the mean…) are blended with weights from how each would have done in the pool's own past. Weekly
-    cycles and the time of day are kept apart, one-off jumps are not taken for growth, and the interval's width comes
-    from the blend's own past errors. ``python -m benchmarks.trends`` compares it with what else is in use.
+    Several simple forecasts (lines through everything and through the current regime, robust rates,
+    smoothing, a bending curve, the mean…) are blended with weights from how each would have done in the
+    pool's own past. Weekly cycles and the time of day are kept apart, one-off jumps are not taken for growth,
+    and the interval's width comes from the blend's own past errors. ``python -m benchmarks.trends`` compares
+    it with what else is in use.
 
     Parameters
     ----------
@@ -71,11 +73,11 @@ def forecast(
     Returns
     -------
     pandas.DataFrame
-        One row a pool: columns `by`, ``time`` (last sample), ``capacity_pct``, ``size_bytes``, ``alloc_bytes``,
-        ``growth_bytes_per_day`` (of the forecast's first four weeks), ``limit_pct``, ``days``, ``days_lower``,
-        ``days_upper``, ``date``, ``date_lower``, ``date_upper`` (``NaN`` and ``NaT`` where not within the horizon),
-        ``probability`` (of reaching the limit within the horizon), ``method``, ``reason`` (in words).
-        Times are ``datetime64[us, UTC]``.
+        One row a pool: columns `by`, ``time`` (last sample), ``capacity_pct``, ``size_bytes``,
+        ``alloc_bytes``, ``growth_bytes_per_day`` (of the forecast's first four weeks), ``limit_pct``,
+        ``days``, ``days_lower``, ``days_upper``, ``date``, ``date_lower``, ``date_upper`` (``NaN`` and
+        ``NaT`` where not within the horizon), ``probability`` (of reaching the limit within the horizon),
+        ``method``, ``reason`` (in words). Times are ``datetime64[us, UTC]``.
 
     Raises
     ------
@@ -91,11 +93,13 @@ def forecast(
     ...     "size_bytes": 1000e9, "alloc_bytes": 500e9 + 4e9 * np.arange(60),
     ... })
     >>> row = forecast(pools).iloc[0]
-    >>> round(row["days"], 1), str(row["date"].date()), row["reason"]
+    >>> float(round(row["days"], 1)), str(row["date"].date()), row["reason"]
     (16.0, '2026-03-17', 'growing by 3.73G a day')
     """
     if not 0 < limit_pct <= 100:
-        raise InputError(f"limit_pct is a percentage of the pool's size, above 0 and up to 100, not {limit_pct!r}.")
+        raise InputError(
+            f"limit_pct is a percentage of the pool's size, above 0 and up to 100, not {limit_pct!r}."
+        )
     factor = _factor(level)
     paths = trace(read(pools, by, window), _horizon_days(horizon))
     panel = paths.panel
@@ -115,7 +119,11 @@ def forecast(
     table = panel.keys.copy()
     time = panel.last
     table["time"] = times(time)
-    table["capacity_pct"], table["size_bytes"], table["alloc_bytes"] = capacity, panel.size_now, panel.alloc_now
+    table["capacity_pct"], table["size_bytes"], table["alloc_bytes"] = (
+        capacity,
+        panel.size_now,
+        panel.alloc_now,
+    )
     table["growth_bytes_per_day"] = slope
     table["limit_pct"] = float(limit_pct)
     for name, value in (("", days), ("_lower", days_lower), ("_upper", days_upper)):
@@ -148,15 +156,16 @@ def forecast_path(
     Returns
     -------
     pandas.DataFrame
-        Columns `by`, ``time``, ``days`` (after the pool's last sample; 0 is the sample itself), ``alloc_bytes``,
-        ``alloc_lower``, ``alloc_upper``, ``capacity_pct``, ``capacity_lower``, ``capacity_upper``, ``size_bytes``.
-        Bounds are ``NaN`` where there is too little to say.
+        Columns `by`, ``time``, ``days`` (after the pool's last sample; 0 is the sample itself),
+        ``alloc_bytes``, ``alloc_lower``, ``alloc_upper``, ``capacity_pct``, ``capacity_lower``,
+        ``capacity_upper``, ``size_bytes``. Bounds are ``NaN`` where there is too little to say.
 
     Examples
     --------
     >>> import numpy as np, pandas as pd
     >>> pools = pd.DataFrame({
-    ...     "time": pd.date_range("2026-01-01", periods=60, freq="D", tz="UTC"), "server": "nas", "pool": "tank",
+    ...     "time": pd.date_range("2026-01-01", periods=60, freq="D", tz="UTC"),
+    ...     "server": "nas", "pool": "tank",
     ...     "size_bytes": 1000e9, "alloc_bytes": 500e9 + 4e9 * np.arange(60),
     ... })
     >>> forecast_path(pools, horizon="2D")[["days", "capacity_pct"]].round(1).values.tolist()
@@ -175,7 +184,11 @@ def forecast_path(
         share = np.where(size > 0, 100 / size, np.nan)
     for name, values in (("alloc_bytes", paths.centre), ("alloc_lower", lower), ("alloc_upper", upper)):
         table[name] = values.ravel()
-    for name, values in (("capacity_pct", paths.centre), ("capacity_lower", lower), ("capacity_upper", upper)):
+    for name, values in (
+        ("capacity_pct", paths.centre),
+        ("capacity_lower", lower),
+        ("capacity_upper", upper),
+    ):
         table[name] = (values * share).ravel()
     table["size_bytes"] = np.repeat(panel.size_now, len(days))
     return table
@@ -188,7 +201,8 @@ def phrase(row: Mapping[Hashable, Any] | pd.Series) -> str:
     --------
     >>> phrase({"days": 41.2, "days_lower": 33.0, "days_upper": 60.4, "limit_pct": 80.0, "reason": "growing"})
     '80 % in about 41 days (33 to 60)'
-    >>> phrase({"days": 2.6, "days_lower": 2.2, "days_upper": float("nan"), "limit_pct": 100.0, "reason": "growing"})
+    >>> never = float("nan")
+    >>> phrase({"days": 2.6, "days_lower": 2.2, "days_upper": never, "limit_pct": 100.0, "reason": "growing"})
     'full in about 3 days (2 or more)'
     >>> phrase({"days": float("nan"), "limit_pct": 80.0, "reason": "not growing"})
     'not growing'
@@ -198,7 +212,13 @@ def phrase(row: Mapping[Hashable, Any] | pd.Series) -> str:
         return str(row["reason"])
     what = "full" if row["limit_pct"] >= 100 else f"{row['limit_pct']:g} %"
     low, high = row["days_lower"], row["days_upper"]
-    span = f" ({low:.0f} to {high:.0f})" if np.isfinite(high) else f" ({low:.0f} or more)" if np.isfinite(low) else ""
+    span = (
+        f" ({low:.0f} to {high:.0f})"
+        if np.isfinite(high)
+        else f" ({low:.0f} or more)"
+        if np.isfinite(low)
+        else ""
+    )
     unit = "day" if round(days) == 1 else "days"
     about = f"{days:.0f} {unit}" if days >= 0.95 else f"{max(days * 24, 1):.0f} hours"
     return f"{what} in about {about}{span if days >= 0.95 else ''}"
@@ -208,9 +228,12 @@ def trace(panel: Panel, horizon_days: float) -> Paths:
     """Forecasts of a panel on a grid of whole days (and the horizon's end)."""
     history = take_apart(panel)
     days = np.append(np.arange(0.0, horizon_days), horizon_days)
-    anchors = np.append(ANCHORS[ANCHORS < horizon_days], horizon_days)
-    blended = blend(history, anchors / panel.step[:, None])
-    between = np.zeros((len(anchors) + 1, len(days)))  # straight lines from anchor to anchor, beginning with today
+    anchors = np.append(ANCHORS[horizon_days > ANCHORS], horizon_days)
+    room = np.where(panel.size_now > 0, panel.size_now, np.inf)
+    blended = blend(history, anchors / panel.step[:, None], room)
+    between = np.zeros(
+        (len(anchors) + 1, len(days))
+    )  # straight lines from anchor to anchor, beginning with today
     knots = np.append(0.0, anchors)
     for number in range(len(knots)):
         between[number] = np.interp(days, knots, np.arange(len(knots)) == number)
@@ -222,7 +245,7 @@ def trace(panel: Panel, horizon_days: float) -> Paths:
     centre = np.where(enough[:, None], centre, panel.alloc_now[:, None])
     centre[:, 0] = panel.alloc_now
     with np.errstate(invalid="ignore"):
-        centre = np.clip(centre, 0, np.where(panel.size_now > 0, panel.size_now, np.inf)[:, None])
+        centre = np.clip(centre, 0, room[:, None])
     return Paths(panel, history, blended, days, centre, np.where(enough[:, None], half, np.nan), enough)
 
 
@@ -254,16 +277,22 @@ def _probability(paths: Paths, limit: Floats) -> Floats:
 def _methods(paths: Paths) -> list[str]:
     """What weighs most in the blend a month ahead (or at the horizon), and what was set aside."""
     names = list(NAMES.values())
-    month = int(np.argmin(np.abs(np.append(ANCHORS[ANCHORS < paths.days[-1]], paths.days[-1]) - 30)))
+    month = int(np.argmin(np.abs(np.append(ANCHORS[paths.days[-1] > ANCHORS], paths.days[-1]) - 30)))
     weights = paths.blend.weights[:, :, month]
     top, share = weights.argmax(axis=0), weights.max(axis=0)
     scale = np.maximum(paths.panel.size_now, 1)
-    cyclic = np.ptp(paths.history.cycle, axis=1) > 0.001 * scale
-    jumped = paths.history.jumps.any(axis=1)
+    cyclic: NDArray[np.bool_] = np.asarray(np.ptp(paths.history.cycle, axis=1) > 0.001 * scale)
+    jumped = np.asarray(paths.history.jumps != 0).any(axis=1, keepdims=True)[:, 0]
     return [
-        ("none" if not enough else f"blend, {100 * part:.0f} % {names[best]}" + (", weekly cycle" if cycle else ""))
+        (
+            "none"
+            if not enough
+            else f"blend, {100 * part:.0f} % {names[best]}" + (", weekly cycle" if cycle else "")
+        )
         + (", jumps set aside" if enough and jump else "")
-        for enough, best, part, cycle, jump in zip(paths.enough, top, share, cyclic, jumped, strict=True)
+        for enough, best, part, cycle, jump in zip(
+            paths.enough, top, share, cyclic.tolist(), jumped.tolist(), strict=True
+        )
     ]
 
 
@@ -282,7 +311,8 @@ def _reasons(
             reason = "the pool's size is 0 or unknown"
         elif not paths.enough[pool]:
             count = int(panel.samples[pool])
-            reason = f"too little to say: {count} sample{'s' if count != 1 else ''} over {_length(panel.span[pool])}"
+            samples = f"{count} sample{'s' if count != 1 else ''}"
+            reason = f"too little to say: {samples} over {_length(panel.span[pool])}"
         elif over[pool]:
             reason = f"already above {limit_pct:g} %"
         elif np.isfinite(days[pool]):
@@ -312,7 +342,9 @@ def _factor(level: float) -> float:
     from scipy.special import stdtrit
 
     if not 0 < level < 1:
-        raise InputError(f"level is the share of outcomes the interval is to cover, between 0 and 1, not {level!r}.")
+        raise InputError(
+            f"level is the share of outcomes the interval is to cover, between 0 and 1, not {level!r}."
+        )
     return float(stdtrit(TAILS, (1 + level) / 2) / T80)
 
 

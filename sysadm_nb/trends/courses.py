@@ -30,17 +30,18 @@ def regimes(pools: pd.DataFrame, by: Sequence[str] = BY, window: Any = None) -> 
     Returns
     -------
     pandas.DataFrame
-        One row a change, oldest first: columns `by`, ``time`` (end of the bin, as a rule a day, in which it showed),
-        ``since`` (start of it), ``kind`` (one of ``jump``, ``drop``, ``faster``, ``slower``, ``resized``,
-        ``made anew``, ``gap``), ``bytes`` (of the jump or the change of size, ``NaN`` for others),
-        ``growth_before``, ``growth_after`` (bytes a day, ``NaN`` where too short to tell).
+        One row a change, oldest first: columns `by`, ``time`` (end of the bin, as a rule a day, in which it
+        showed), ``since`` (start of it), ``kind`` (one of ``jump``, ``drop``, ``faster``, ``slower``,
+        ``resized``, ``made anew``, ``gap``), ``bytes`` (of the jump or the change of size, ``NaN`` for
+        others), ``growth_before``, ``growth_after`` (bytes a day, ``NaN`` where too short to tell).
 
     Examples
     --------
     >>> import numpy as np, pandas as pd
     >>> alloc = 500e9 + 1e9 * np.arange(60) - 200e9 * (np.arange(60) >= 40)
     >>> pools = pd.DataFrame({
-    ...     "time": pd.date_range("2026-01-01", periods=60, freq="D", tz="UTC"), "server": "nas", "pool": "tank",
+    ...     "time": pd.date_range("2026-01-01", periods=60, freq="D", tz="UTC"),
+    ...     "server": "nas", "pool": "tank",
     ...     "size_bytes": 1000e9, "alloc_bytes": alloc,
     ... })
     >>> found = regimes(pools)
@@ -82,14 +83,14 @@ def changes(panel: Panel, history: History) -> pd.DataFrame:
 
     pool = np.concatenate([item[0] for item in found])
     column = np.concatenate([item[1] for item in found])
-    kind = np.repeat([item[2] for item in found], [len(item[0]) for item in found])
+    kinds = np.repeat([item[2] for item in found], [len(item[0]) for item in found])
     back = np.ones(len(pool), np.int64)
-    back[kind == "gap"] = length
+    back[kinds == "gap"] = length
     step = np.rint(panel.step[pool] * DAY).astype(np.int64)
     time = panel.last[pool] - (panel.mean.shape[1] - 1 - column) * step
     table = panel.keys.iloc[pool].reset_index(drop=True)
     table["time"], table["since"] = times(time), times(time - back * step)
-    table["kind"] = pd.Categorical(kind, categories=list(KINDS))
+    table["kind"] = pd.Categorical(kinds.tolist(), categories=list(KINDS))
     table["bytes"] = np.concatenate([item[3] for item in found])
     table["growth_before"], table["growth_after"] = before[pool, column], after[pool, column]
     order = np.lexsort((pool, time))
@@ -97,7 +98,8 @@ def changes(panel: Panel, history: History) -> pd.DataFrame:
 
 
 def _rates(history: History, panel: Panel) -> tuple[Floats, Floats]:
-    """Bytes a day of the regime that ends and of the one that begins at each bin (the same where none does)."""
+    """Bytes a day of the regime that ends and of the one that begins at each bin (the same where none does).
+    Bytes a day of the regime that ends and of the one that begins at each bin (the same where none does)."""
     pools, width = history.smooth.shape
     column = np.arange(width)
     edges = history.changes.copy()
@@ -122,7 +124,7 @@ def _rates(history: History, panel: Panel) -> tuple[Floats, Floats]:
 
 
 def _gaps(panel: Panel) -> tuple[Ints, Ints, Ints]:
-    """Stretches of empty bins: pool, bin of the first sample after, number of bins empty; usual pauses are none."""
+    """Stretches of empty bins, usual pauses left out: pool, bin of the first sample after, bins empty."""
     pool, column = np.nonzero(panel.count > 0)
     same = pool[1:] == pool[:-1]
     pause = np.diff(column)[same]
@@ -135,9 +137,10 @@ def _gaps(panel: Panel) -> tuple[Ints, Ints, Ints]:
 
 
 def theil_slope(path: Floats, start: Ints) -> Floats:
-    """Theil's incomplete estimator of each row's slope from column `start` on: median slope of points half apart.
+    """Each row's slope from column `start` on: median slope of points half the length apart.
 
-    A whole number of weeks apart where there are two, so that a weekly cycle cancels (Theil 1950).
+    A whole number of weeks apart where there are two, so that a weekly cycle cancels. This is Theil's
+    incomplete method (1950).
     """
     width = path.shape[1]
     length = width - start

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from sysadm_nb.trends import rowwise
+from sysadm_nb.trends.courses import theil_slope
 from sysadm_nb.trends.history import take_apart
 from sysadm_nb.trends.panel import BY, DAY, Panel, read, times
-from sysadm_nb.trends.regimes import theil_slope
 from sysadm_nb.trends.rowwise import Floats, Ints
 
 LEAST_BINS = 3
@@ -22,9 +22,9 @@ EFFICIENCY = 1.2  # variance of a median slope over that of the mean change, on 
 def growth(pools: pd.DataFrame, by: Sequence[str] = BY, window: Any = None) -> pd.DataFrame:
     """Size, allocation and rate of growth of each pool, from the regime it is in now.
 
-    The rate is Theil's median slope over the bins (as a rule days) since the rate last changed, weekly cycle and
-    one-off jumps removed; its 80 % interval comes from the long-run noise of the changes, so that the wandering of a
-    busy pool is not taken for precision.
+    The rate is Theil's median slope over the bins (as a rule days) since the rate last changed, weekly cycle
+    and one-off jumps removed; its 80 % interval comes from the long-run noise of the changes, so that the
+    wandering of a busy pool is not taken for precision.
 
     Parameters
     ----------
@@ -34,12 +34,13 @@ def growth(pools: pd.DataFrame, by: Sequence[str] = BY, window: Any = None) -> p
     Returns
     -------
     pandas.DataFrame
-        One row a pool, in order of `by`: columns `by`, ``time`` (last sample), ``size_bytes``, ``alloc_bytes``,
-        ``capacity_pct``, ``growth_bytes_per_day``, ``growth_lower``, ``growth_upper``, ``regime_start``,
-        ``growth_before`` (rate of the regime before, ``NaN`` if there was none), ``growth_change`` (now minus before),
-        ``jumps_bytes`` (one-off jumps set aside, in all), ``frag_pct``, ``frag_pct_per_day``, ``samples``,
-        ``first`` (sample), ``span_days``, ``missing_pct`` (share of the span without samples), ``reason`` (why a rate
-        is missing, else empty). Times are ``datetime64[us, UTC]``.
+        One row a pool, in order of `by`: columns `by`, ``time`` (last sample), ``size_bytes``,
+        ``alloc_bytes``, ``capacity_pct``, ``growth_bytes_per_day``, ``growth_lower``, ``growth_upper``,
+        ``regime_start``, ``growth_before`` (rate of the regime before, ``NaN`` if there was none),
+        ``growth_change`` (now minus before), ``jumps_bytes`` (one-off jumps set aside, in all), ``frag_pct``,
+        ``frag_pct_per_day``, ``samples``, ``first`` (sample), ``span_days``, ``missing_pct`` (share of the
+        span without samples), ``reason`` (why a rate is missing, else empty). Times are ``datetime64[us,
+        UTC]``.
 
     Raises
     ------
@@ -75,8 +76,16 @@ def growth(pools: pd.DataFrame, by: Sequence[str] = BY, window: Any = None) -> p
         capacity = np.where(panel.size_now > 0, 100 * panel.alloc_now / panel.size_now, np.nan)
     table = panel.keys.copy()
     table["time"] = times(panel.last)
-    table["size_bytes"], table["alloc_bytes"], table["capacity_pct"] = panel.size_now, panel.alloc_now, capacity
-    table["growth_bytes_per_day"], table["growth_lower"], table["growth_upper"] = rate, rate - error, rate + error
+    table["size_bytes"], table["alloc_bytes"], table["capacity_pct"] = (
+        panel.size_now,
+        panel.alloc_now,
+        capacity,
+    )
+    table["growth_bytes_per_day"], table["growth_lower"], table["growth_upper"] = (
+        rate,
+        rate - error,
+        rate + error,
+    )
     begins = panel.last - (width - 1 - start) * np.rint(step * DAY).astype(np.int64)
     table["regime_start"] = times(np.maximum(begins, panel.first))
     table["growth_before"] = np.where(changed & enough, before, np.nan)
@@ -101,7 +110,8 @@ def _rate_between(path: Floats, start: Ints, stop: Ints) -> Floats:
 def _missing(panel: Panel) -> Floats:
     """Percent of the span in which samples should have come and did not.
 
-    Judged by the pool's own habit: the usual number of samples a bin, or the usual pause where bins stay empty.
+    Judged by the pool's own habit: the usual number of samples a bin, or the usual pause where bins stay
+    empty.
     """
     bins = panel.count.shape[1]
     inside = np.arange(bins) > (bins - 1 - np.minimum(panel.span / panel.step, bins - 1))[:, None]
@@ -109,8 +119,9 @@ def _missing(panel: Panel) -> Floats:
     usual = np.nan_to_num(rowwise.median(np.where(count > 0, count, np.nan)))
     lacking = np.maximum(1 - count / np.maximum(usual, 1)[:, None], 0)
     share = np.where(inside, lacking, 0).sum(axis=1) / np.maximum(inside.sum(axis=1), 1)
-    for pool in np.flatnonzero((usual <= 1) & (share > 0)):  # sampled less than once a bin: by the usual pause
+    seldom = (usual <= 1) & (share > 0)  # sampled less than once a bin: judged by the usual pause
+    for pool in np.flatnonzero(seldom):
         pause = np.diff(np.flatnonzero(count[pool]))
         habit = max(1.0, float(np.median(pause))) if len(pause) else 1.0
         share[pool] = np.maximum(pause - habit, 0).sum() / inside[pool].sum()
-    return 100 * share
+    return np.asarray(100 * share)
