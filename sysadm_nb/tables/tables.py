@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, TypeVar, overload
 
 import pandas as pd
 
@@ -37,6 +37,8 @@ NAN: Final = math.nan
 
 _KEEP_UNSETTLED: Final = 2000
 _QUARTER: Final = 15 * 60 * 1_000_000
+
+T = TypeVar("T")
 
 
 class Tables:
@@ -422,13 +424,27 @@ class Tables:
             frame = store.since(count)
             return store.count, frame
 
-    def job_changes(self, since: int = 0) -> tuple[int, list[JobView]]:
+    @overload
+    def job_changes(self, since: int = 0) -> tuple[int, list[JobView]]: ...
+
+    @overload
+    def job_changes(self, since: int, read: Callable[[Job], T]) -> tuple[int, list[T]]: ...
+
+    def job_changes(self, since: int = 0, read: Callable[[Job], Any] = JobView) -> tuple[int, list[Any]]:
         """Jobs that changed after version ``since``, the oldest change first, and the new version.
 
         The newest 10,000 jobs are remembered this way; older ones are in the ``jobs`` table only.
+
+        Parameters
+        ----------
+        since : int
+            The version that is known already.
+        read : callable
+            Takes what is wanted of each job while it stands still; it must be quick and keep nothing of the
+            job itself, which goes on changing. By default the whole of it, as a `JobView`.
         """
         with self._lock:
-            return self._jobs.version, [JobView(job) for job in self._jobs.changes(since)]
+            return self._jobs.version, [read(job) for job in self._jobs.changes(since)]
 
     def job(self, server: str, process_id: str, run: int | None = None) -> JobView | None:
         """One job as of now: the newest run, if none is named. ``None`` if it is not known."""

@@ -1,4 +1,4 @@
-"""Live views of jobs, pools, events, backups and connections; each a tested model and a small browser module."""
+"""Live views of jobs, pools, events, backups and connections; each a model and a small browser module."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from typing import Any
 class State:
     """Rows under integer ids, values under names, texts under names; counts every change.
 
-    A browser that holds version ``base`` and applies the patch holds version ``v``. `full` gives all of it for
-    a browser that holds nothing or missed a patch. Cells and values are JSON values; missing is None.
+    A browser that holds version ``base`` and applies the patch holds version ``v``. `full` gives all of it
+    for a browser that holds nothing or missed a patch. Cells and values are JSON values; missing is None.
 
     Examples
     --------
@@ -19,7 +19,7 @@ class State:
     {'base': 0, 'v': 1, 'rows': {1: ['tank', 12.0]}}
     >>> state.put(1, ["tank", 13.0])
     >>> state.take()
-    {'base': 1, 'v': 2, 'cells': {1: [[1], [13.0]]}}
+    {'base': 1, 'v': 2, 'changed': [1], 'cells': {1: (13.0,)}}
     >>> state.text("log", "one"); state.text("log", "one, two")
     >>> state.take()
     {'base': 2, 'v': 3, 'texts': {'log': ['=', 'one, two']}}
@@ -38,7 +38,7 @@ class State:
         self.values: dict[str, Any] = {}
         self.texts: dict[str, str] = {}
         self._new_rows: dict[int, list[Any]] = {}
-        self._cells: dict[int, dict[int, Any]] = {}  # column: {row: value}
+        self._sent_rows: dict[int, list[Any]] = {}  # as the browser has them, of the rows that changed since
         self._dropped: set[int] = set()
         self._new_values: set[str] = set()
         self._sent_texts: dict[str, str] = {}
@@ -53,18 +53,14 @@ class State:
         if old is None or row in self._new_rows:
             self._new_rows[row] = cells
             self._dropped.discard(row)
-            return
-        changes = self._cells
-        for column, value in enumerate(cells):
-            if value != old[column]:
-                changes.setdefault(column, {})[row] = value
+        elif row not in self._sent_rows:
+            self._sent_rows[row] = old
 
     def drop(self, row: int) -> None:
         """Take a row away."""
         if self.rows.pop(row, None) is None:
             return
-        for column in self._cells.values():
-            column.pop(row, None)
+        self._sent_rows.pop(row, None)
         if self._new_rows.pop(row, None) is None:
             self._dropped.add(row)
 
@@ -94,11 +90,8 @@ class State:
         patch: dict[str, Any] = {"base": self.version, "v": self.version + 1}
         if self._new_rows:
             patch["rows"], self._new_rows = self._new_rows, {}
-        if self._cells:
-            cells = {column: [list(rows), list(rows.values())] for column, rows in self._cells.items() if rows}
-            if cells:
-                patch["cells"] = cells
-            self._cells = {}
+        if self._sent_rows:
+            self._compare(patch)
         if self._dropped:
             patch["drop"] = sorted(self._dropped)
             self._dropped = set()
@@ -112,6 +105,22 @@ class State:
             return None
         self.version += 1
         return patch
+
+    def _compare(self, patch: dict[str, Any]) -> None:
+        """Put what changed in rows into a patch: whole columns are compared, a few calls for any rows."""
+        sent, self._sent_rows = self._sent_rows, {}
+        changed = list(sent)
+        columns = {}
+        pairs = zip(
+            zip(*sent.values(), strict=True),
+            zip(*map(self.rows.__getitem__, changed), strict=True),
+            strict=True,
+        )
+        for column, (old, new) in enumerate(pairs):
+            if old != new:
+                columns[column] = new
+        if columns:
+            patch["changed"], patch["cells"] = changed, columns
 
     def _text_change(self, name: str) -> list[str] | None:
         old, new = self._sent_texts.get(name), self.texts.get(name)

@@ -8,7 +8,10 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(
+    r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"
+    r"|[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+)
 
 # Inline, because notebook sites strip style sheets; what they strip too is decoration only.
 _CELL = "padding:3px 12px 3px 0;text-align:left;vertical-align:top;border:0"
@@ -23,7 +26,9 @@ def clean(text: object) -> str:
     return _CONTROL.sub(lambda match: " " if match[0] in "\n\t\r" else "", str(text))
 
 
-def table_html(title: str, summary: str, head: Sequence[str], rows: Iterable[Sequence[object]], more: int = 0) -> str:
+def table_html(
+    title: str, summary: str, head: Sequence[str], rows: Iterable[Sequence[object]], more: int = 0
+) -> str:
     """A caption and a table; every value is escaped."""
     cells = "".join(f'<th style="{_CELL};font-weight:600">{html.escape(name)}</th>' for name in head)
     body = "".join(
@@ -31,8 +36,11 @@ def table_html(title: str, summary: str, head: Sequence[str], rows: Iterable[Seq
         for row in rows
     )
     rest = f"<p><em>and {more:,} more</em></p>" if more > 0 else ""
-    table = f'<table style="border-collapse:collapse"><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>'
-    return f"<p><strong>{html.escape(title)}</strong> · {html.escape(summary)}</p>{table if body else ''}{rest}"
+    head_body = f"<thead><tr>{cells}</tr></thead><tbody>{body}</tbody>"
+    table = f'<table style="border-collapse:collapse">{head_body}</table>'
+    return (
+        f"<p><strong>{html.escape(title)}</strong> · {html.escape(summary)}</p>{table if body else ''}{rest}"
+    )
 
 
 def table_text(summary: str, head: Sequence[str], rows: Iterable[Sequence[object]], more: int = 0) -> str:
@@ -49,7 +57,8 @@ def table_text(summary: str, head: Sequence[str], rows: Iterable[Sequence[object
     lines.insert(0, list(head))
     widths = [min(max(len(line[i]) for line in lines), 48) for i in range(len(head))]
     text = [
-        "  ".join(value[: widths[i]].ljust(widths[i]) for i, value in enumerate(line)).rstrip() for line in lines
+        "  ".join(value[: widths[i]].ljust(widths[i]) for i, value in enumerate(line)).rstrip()
+        for line in lines
     ]
     return "\n".join([summary, *text, *([f"... and {more:,} more"] if more > 0 else [])])
 

@@ -17,15 +17,15 @@ class Store {
     this.model = model;
     const state = model.get("_state");
     if (state) this.#load(JSON.parse(state));
-    const receive = (message, buffers) => this.#receive(message, buffers);
+    const receive = (message) => this.#receive(message);
     model.on("msg:custom", receive);
     this.send("open");
     return () => model.off("msg:custom", receive);
   }
 
-  #receive(message, buffers) {
-    if (!message?.kind || !buffers?.length) return;
-    const body = JSON.parse(new TextDecoder().decode(buffers[0]));
+  #receive(message) {
+    if (!message?.kind) return;
+    const body = JSON.parse(message.body);
     if (message.kind === "full") this.#load(body);
     else if (message.kind === "patch" && body.base === this.v) this.#apply(body);
     else if (body.v !== this.v && Date.now() - this.#asked > 1000) {
@@ -51,12 +51,11 @@ class Store {
       this.rows.set(Number(id), cells);
       touch(Number(id));
     }
-    for (const [column, [ids, cells]] of Object.entries(patch.cells ?? {}))
-      ids.forEach((id, i) => {
-        const row = this.rows.get(id);
-        if (row) row[column] = cells[i];
-        touch(id);
-      });
+    patch.changed?.forEach((id, i) => {
+      const row = this.rows.get(id);
+      if (row) for (const [column, cells] of Object.entries(patch.cells)) row[column] = cells[i];
+      touch(id);
+    });
     for (const id of patch.drop ?? []) {
       this.rows.delete(id);
       touch(id);

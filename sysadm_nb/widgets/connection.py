@@ -26,7 +26,9 @@ STATES: Final = {"connected": "connected", "lost": "waiting", "refused": "refuse
 class ConnectionModel:
     """A row for each server: how its connection stands, and what is missing."""
 
-    def __init__(self, tables: Any, servers: Callable[[], list[tuple[str, str, str, int]]] | None = None) -> None:
+    def __init__(
+        self, tables: Any, servers: Callable[[], list[tuple[str, str, str, int]]] | None = None
+    ) -> None:
         self.tables = tables
         self.servers = servers  # (name, state, detail, since) of each; None: only the tables tell
         self.state = State()
@@ -71,17 +73,28 @@ class ConnectionModel:
 
     def _lines(self, limit: int) -> list[list[object]]:
         return [
-            [c[0], c[1], moment(c[3]), c[2] or "", c[4], f"{moment(c[5])} to {moment(c[6]) or 'now'}" if c[5] else ""]
+            [
+                c[0],
+                c[1],
+                moment(c[3]),
+                c[2] or "",
+                c[4],
+                f"{moment(c[5])} to {moment(c[6]) or 'now'}" if c[5] else "",
+            ]
             for c in list(self.state.rows.values())[:limit]
         ]
 
     _HEAD: Final = ("server", "state", "since", "detail", "gaps", "last gap")
 
     def text(self) -> str:
-        return table_text(f"Connections: {self.summary()}", self._HEAD, self._lines(30), len(self.state.rows) - 30)
+        return table_text(
+            f"Connections: {self.summary()}", self._HEAD, self._lines(30), len(self.state.rows) - 30
+        )
 
     def html(self) -> str:
-        return table_html("Connections", self.summary(), self._HEAD, self._lines(60), len(self.state.rows) - 60)
+        return table_html(
+            "Connections", self.summary(), self._HEAD, self._lines(60), len(self.state.rows) - 60
+        )
 
 
 def _micros(time: Any) -> int | None:
@@ -111,6 +124,9 @@ class ConnectionBadge(View):
         fleet = getattr(source, "_fleet", None)
 
         def servers() -> list[tuple[str, str, str, int]]:
-            return [(s.name, s.state, s.detail, s.changed_us) for s in list(fleet.sessions.values())]
+            sessions = [] if fleet is None else list(fleet.sessions.values())
+            return [(s.name, s.state, s.detail, s.changed_us) for s in sessions]
 
-        super().__init__(source, ConnectionModel(tables_of(source), servers if fleet is not None else None), **traits)
+        super().__init__(
+            source, ConnectionModel(tables_of(source), servers if fleet is not None else None), **traits
+        )

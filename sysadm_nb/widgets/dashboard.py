@@ -33,7 +33,9 @@ class Dashboard(VBox):  # type: ignore[misc]
         for view in self.views:
             view.layout.min_width = "0"
         columns = "repeat(auto-fit, minmax(min(100%, 560px), 1fr))"
-        beside = Layout(grid_template_columns=columns, grid_gap="12px", align_items="flex-start", width="100%")
+        beside = Layout(
+            grid_template_columns=columns, grid_gap="12px", align_items="flex-start", width="100%"
+        )
         self._pair = GridBox([self.backups, self.events], layout=beside)
         super().__init__(
             [self.badge, self.pools, self.jobs, self._pair], layout=Layout(width="100%", grid_gap="12px")
@@ -59,7 +61,7 @@ class Dashboard(VBox):  # type: ignore[misc]
             return
         if self.comm is not None:
             bundle = VBox._repr_mimebundle_(self)
-            display(bundle | {"text/plain": ""}, raw=True)
+            display(bundle | {"text/plain": ""}, raw=True)  # type: ignore[no-untyped-call]
         for view in self.views:
             view.display_static()
 

@@ -10,7 +10,7 @@ from ._base import View, tables_of
 from ._state import State
 from ._static import clean, moment, table_html, table_text
 
-# The cells of a row, by position; events.js reads them by the same numbers. The row's id is the frame's number.
+# The cells of a row, by position; events.js reads them by the same numbers. A row's id is its frame's number.
 CELLS: Final = ("time", "server", "event", "level", "subject", "summary", "origin", "skipped")
 KEEP: Final = 1000  # rows in the view
 CALM: Final = 250  # new events at one refresh that are all shown; of more, only the newest ...
@@ -58,7 +58,9 @@ class EventsModel:
     def _follow(self, count: int) -> None:
         assert self._seen is not None
         new = count - self._seen
-        most = KEEP if new <= KEEP and self.state.values.get("waiting") else CALM  # after a pause, all that fits
+        most = (
+            KEEP if new <= KEEP and self.state.values.get("waiting") else CALM
+        )  # after a pause, all that fits
         filtered = any(value is not None and value != "" for value in self.filters.values())
         look = SEARCHED if filtered else most if new <= most else GLIMPSE
         self._seen, events = self.tables.since("events", max(self._seen, count - look))
@@ -75,7 +77,9 @@ class EventsModel:
                 self.state.set(name, sorted([*known, *more])[:200])
 
     def _passing(self, events: Any) -> Any:
-        event, server, level, search = (self.filters.get(name) for name in ("event", "server", "level", "search"))
+        event, server, level, search = (
+            self.filters.get(name) for name in ("event", "server", "level", "search")
+        )
         if event:
             events = events[events["event"] == event]
         if server:
@@ -92,7 +96,9 @@ class EventsModel:
 
     def _show(self, events: Any, skipped: int) -> None:
         names = ("seq", "time", "server", "event", "level", "subject", "summary", "origin", "args")
-        columns = [events[name].astype(object).where(events[name].notna(), None).tolist() for name in names[2:]]
+        columns = [
+            events[name].astype(object).where(events[name].notna(), None).tolist() for name in names[2:]
+        ]
         times = (events["time"].astype("int64")).tolist()
         quiet = len(events) <= 8
         for row, time, *cells, args in zip(events["seq"].tolist(), times, *columns, strict=True):
@@ -126,7 +132,9 @@ class EventsModel:
         text = found.iloc[0] if len(found) else None
         if not isinstance(text, str):
             text = "its text was dropped to keep memory bounded; a recording keeps it"
-        self.state.text(f"args/{row}", text if len(text) <= LONG else text[:LONG] + " … cut here; the table has all of it")
+        self.state.text(
+            f"args/{row}", text if len(text) <= LONG else text[:LONG] + " … cut here; the table has all of it"
+        )
 
     def summary(self) -> str:
         total = self.tables.count("events")
@@ -139,17 +147,21 @@ class EventsModel:
     _HEAD: Final = ("time", "server", "event", "level", "what")
 
     def text(self) -> str:
-        return table_text(f"Events: {self.summary()}", self._HEAD, self._lines(20), self.tables.count("events") - 20)
+        return table_text(
+            f"Events: {self.summary()}", self._HEAD, self._lines(20), self.tables.count("events") - 20
+        )
 
     def html(self) -> str:
-        return table_html("Events", self.summary(), self._HEAD, self._lines(30), self.tables.count("events") - 30)
+        return table_html(
+            "Events", self.summary(), self._HEAD, self._lines(30), self.tables.count("events") - 30
+        )
 
 
 class EventsView(View):
     """A live tail of the events of one or more servers, with filters; open one to see its JSON.
 
-    At any rate of events it sends a few rows four times a second, and says how many it did not show. Nothing is
-    lost by that, or by pausing: the ``events`` table has them all.
+    At any rate of events it sends a few rows four times a second, and says how many it did not show. Nothing
+    is lost by that, or by pausing: the ``events`` table has them all.
 
     Parameters
     ----------
@@ -177,7 +189,7 @@ class EventsView(View):
 
     event = Unicode(None, allow_none=True)
     server = Unicode(None, allow_none=True)
-    level = Enum([None, *LEVELS], None, allow_none=True)
+    level = Enum([*LEVELS], None, allow_none=True)
     search = Unicode("")
     paused = Bool(False)
     selected = Int(None, allow_none=True, help="The number (seq) of the event that is open.")

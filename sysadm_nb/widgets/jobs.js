@@ -492,6 +492,7 @@ export default view(({ store, root, signal }) => {
   const sizes = new ResizeObserver(() => {
     root.classList.toggle("narrow", narrow());
     root.classList.toggle("wide", root.clientWidth >= 1080);
+    fit();
     list.draw(true);
   });
   sizes.observe(root);
@@ -501,6 +502,12 @@ export default view(({ store, root, signal }) => {
     sizes.disconnect();
     list.destroy();
   });
+
+  function fit() {
+    const tall = narrow() ? 64 : 46;
+    const opened = root.classList.contains("opened");
+    list.el.style.height = opened && root.classList.contains("wide") ? "" : `${Math.min(list.items.length, opened ? 5 : 9) * tall}px`;
+  }
 
   function pick() {
     const want = Object.fromEntries(["state", "subsystem", "server", "search"].map((name) => [name, store.control(name)]));
@@ -561,11 +568,9 @@ export default view(({ store, root, signal }) => {
         : ["No jobs yet", "They appear here as soon as the server reports one."];
       empty.replaceChildren(h("strong", {}, words[0]), words[1]);
     }
-    const tall = narrow() ? 64 : 46;
     const selected = store.control("selected") ?? null;
-    const opened = selected !== null && store.rows.has(selected);
-    list.el.style.height = opened && root.classList.contains("wide") ? "" : `${Math.min(ids.length, opened ? 5 : 9) * tall}px`;
-    root.classList.toggle("opened", opened);
+    root.classList.toggle("opened", selected !== null && store.rows.has(selected));
+    fit();
     list.draw(true);
     open.draw(selected, several);
   };

@@ -9,6 +9,8 @@ from typing import Any, Final
 from traitlets import Enum, Int, Unicode
 
 from ..errors import InputError
+from ..tables.columns import NAT
+from ..tables.job import Job, JobView
 from ._base import View, tables_of
 from ._state import State
 from ._static import moment, seconds, table_html, table_text
@@ -31,6 +33,7 @@ CELLS: Final = (
     "return_code",
     "log_at_end",  # the server sends this job's log only when it ends
 )
+STATE: Final = CELLS.index("state")
 STATES: Final = ("pending", "running", "finished", "failed", "unknown")
 MAX_ROWS: Final = 20_000
 WATCHED: Final = 8  # newest jobs whose logs are sent unasked: a busy kernel cannot be asked
@@ -84,18 +87,18 @@ class JobsModel:
         self._first = True
 
     def refresh(self, now: float) -> None:
-        self._version, changed = self.tables.job_changes(self._version)
+        self._version, changed = self.tables.job_changes(self._version, read)
         newest = len(changed) - WATCHED // 2
-        for number, job in enumerate(changed):
-            key = (job.server, job.process_id, job.run)
-            row = self._ids.get(key)
+        ids = self._ids
+        for number, (key, cells) in enumerate(changed):
+            row = ids.get(key)
             if row is None:
                 row = self._add(key)
-                if not self._first or number >= newest or job.state == "running":
+                if not self._first or number >= newest or cells[STATE] == "running":
                     self._watch(row)
-            self.state.put(row, cells_of(job))
-            if row in self._watched or row == self.selected:
-                self._show_log(row, job)
+            self.state.put(row, cells)
+            if row == self.selected or row in self._watched:
+                self._show_log(row, self.tables.job(*key))
         self._first = False
         self.state.set("may_run", self.may_run())
 
@@ -122,11 +125,12 @@ class JobsModel:
         if last is not None and last != row and last not in self._watched:
             self._hide_log(last)
         key = self._keys.get(row) if row is not None else None
-        job = self.tables.job(*key) if key is not None else None
-        if job is not None and row is not None:
-            self._show_log(row, job)
+        if key is not None and row is not None:
+            self._show_log(row, self.tables.job(*key))
 
-    def _show_log(self, row: int, job: Any) -> None:
+    def _show_log(self, row: int, job: JobView | None) -> None:
+        if job is None:
+            return  # forgotten meanwhile
         limit = TAIL if row != self.selected else LONG if job.state == "running" else 1 << 30
         steps, told = [], set()
         for number, (command, state, code, log) in enumerate(job.steps):
@@ -160,8 +164,12 @@ class JobsModel:
         raise InputError(f"No job with the process id {process_id!r} is known.")
 
     def summary(self) -> str:
-        counts = Counter(cells[5] for cells in self.state.rows.values())
-        parts = [f"{counts[state]:,} {state}" for state in ("failed", "running", "pending", "unknown") if counts[state]]
+        counts = Counter(cells[STATE] for cells in self.state.rows.values())
+        parts = [
+            f"{counts[state]:,} {state}"
+            for state in ("failed", "running", "pending", "unknown")
+            if counts[state]
+        ]
         total = len(self.state.rows)
         return ", ".join([f"{total:,} job{'' if total == 1 else 's'}", *parts])
 
@@ -172,7 +180,11 @@ class JobsModel:
             started, finished = cells["started"], cells["finished"]
             ran = (finished - started) / 1e6 if started is not None and finished is not None else None
             commands = cells["commands"]
-            progress = f"{cells['percent']:.0f}%" if cells["percent"] is not None else f"{cells['done']}/{len(commands)}"
+            progress = (
+                f"{cells['percent']:.0f}%"
+                if cells["percent"] is not None
+                else f"{cells['done']}/{len(commands)}"
+            )
             code = "" if cells["return_code"] is None else cells["return_code"]
             what = cells["action"] or cells["subsystem"]
             lines.append(
@@ -201,27 +213,22 @@ def _int(code: float | None) -> int | None:
     return None if code is None or code != code else int(code)
 
 
-def cells_of(job: Any) -> list[Any]:
-    """A job as the cells of a row."""
+def read(job: Job) -> tuple[tuple[str, str, int], list[Any]]:
+    """The key and the cells of a job."""
     state = job.state
-    code = job.return_code
-    code = None if code != code else int(code)
-    started = job.started
-    since = None
-    commands = job.commands
-    step = 0
-    if state == "finished":
-        if job.failed:
-            state = "failed"
-    elif state == "running":
+    commands = [*job.commands] if job.commands else []
+    started, finished = job.started, job.finished
+    percent = job.percent_done
+    step, since = 0, None
+    if state == "running":
         current = job.current_command
-        if current is not None and current in commands:
+        if current in commands:
             step = commands.index(current) + 1
         if job.origin == "live":  # by our clock: the server's may differ, and a simulated one runs faster
-            since = job.received if started is None else job.received - max(0, job.time - started)
-    percent = job.percent_done
-    done = job.commands_done
-    return [
+            since = job.received if started == NAT else job.received - max(0, job.time - started)
+    elif state == "finished" and job.failed:
+        state = "failed"
+    return (job.server, job.process_id, job.run), [
         job.server,
         job.process_id,
         job.run,
@@ -230,21 +237,21 @@ def cells_of(job: Any) -> list[Any]:
         state,
         commands,
         step,
-        0 if done != done else int(done),
+        int(job.commands_done) if job.logs and commands else 0,
         None if percent != percent else percent,
-        started,
-        job.finished,
+        None if started == NAT else started,
+        None if finished == NAT else finished,
         since,
-        code,
-        state == "running" and job.event_system is None and not job.log_complete and not any(s[3] for s in job.steps),
+        job.return_code,
+        step == 0 and state == "running" and job.event_system is None and not job.logs,
     ]
 
 
 class JobsView(View):
     """The jobs of one or more servers, live: state, command chain, progress, duration, return code and log.
 
-    Rows are filtered, sorted and opened in the browser or from Python: every option is a trait, the same in all
-    copies of the view. A job's *Kill* button and the *Run* box are there where the login may use them.
+    Rows are filtered, sorted and opened in the browser or from Python: every option is a trait, the same in
+    all copies of the view. A job's *Kill* button and the *Run* box are there where the login may use them.
 
     Parameters
     ----------
@@ -271,7 +278,7 @@ class JobsView(View):
     parts = ("terminal.js",)
     controls = ("state", "subsystem", "server", "search", "sort", "selected")
 
-    state = Enum([None, *STATES], None, allow_none=True)
+    state = Enum([*STATES], None, allow_none=True)
     subsystem = Unicode(None, allow_none=True)
     server = Unicode(None, allow_none=True)
     search = Unicode("")

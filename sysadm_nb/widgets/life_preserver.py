@@ -46,7 +46,9 @@ class LifePreserverModel:
         events = events[events["dataset"].notna()]
         if events.empty:
             return
-        newest = events.sort_values("time", kind="stable").drop_duplicates(["server", "dataset", "action"], keep="last")
+        newest = events.sort_values("time", kind="stable").drop_duplicates(
+            ["server", "dataset", "action"], keep="last"
+        )
         for event in newest.to_dict("records"):
             self._take(event)
         last = events.iloc[-1]
@@ -85,7 +87,9 @@ class LifePreserverModel:
         return ", ".join(parts)
 
     def _lines(self, limit: int) -> list[list[object]]:
-        rows = sorted(self.state.rows.values(), key=lambda c: (RANK[c[STATE]], c[REPLICATED] or 0, c[0], c[1]))
+        rows = sorted(
+            self.state.rows.values(), key=lambda c: (RANK[c[STATE]], c[REPLICATED] or 0, c[0], c[1])
+        )
         lines: list[list[object]] = []
         for cells in rows[:limit]:
             state = f"✗ failed {moment(cells[SINCE])}" if cells[STATE] == "failed" else cells[STATE] or ""
@@ -97,7 +101,9 @@ class LifePreserverModel:
     _HEAD: Final = ("dataset", "server", "last snapshot", "replication", "last replicated")
 
     def text(self) -> str:
-        return table_text(f"Backups: {self.summary()}", self._HEAD, self._lines(30), len(self.state.rows) - 30)
+        return table_text(
+            f"Backups: {self.summary()}", self._HEAD, self._lines(30), len(self.state.rows) - 30
+        )
 
     def html(self) -> str:
         return table_html("Backups", self.summary(), self._HEAD, self._lines(60), len(self.state.rows) - 60)

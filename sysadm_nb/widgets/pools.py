@@ -45,7 +45,9 @@ MEANING: Final = {
 SPANS: Final = {"hour": 3600, "day": 86400, "week": 7 * 86400, "all": None}
 POINTS: Final = 160  # of a sparkline
 NEWEST: Final = 400_000  # samples looked at for the sparklines
-REDRAW_S: Final = 20.0  # between two readings of the whole history; what comes meanwhile is added by the browser
+REDRAW_S: Final = (
+    20.0  # between two readings of the whole history; what comes meanwhile is added by the browser
+)
 OUTLOOK_S: Final = 300.0  # between two forecasts
 
 
@@ -71,7 +73,9 @@ class PoolsModel:
             for key, pool in self.tables.latest_pools().items():
                 row = self._ids.setdefault(key, len(self._ids) + 1)
                 self.state.put(row, self._cells(key, pool))
-        stale = self._drawn_count != count and (now - self._drawn > REDRAW_S or (settled and now - self._drawn > 1))
+        stale = self._drawn_count != count and (
+            now - self._drawn > REDRAW_S or (settled and now - self._drawn > 1)
+        )
         if stale or gaps != self._gaps:
             self._gaps, self._drawn, self._drawn_count = gaps, now, count
             self._read_history(now)
@@ -100,7 +104,7 @@ class PoolsModel:
             days,
         ]
 
-    # ---- history --------------------------------------------------------------------------------------------
+    # ---- history --------------------------------------------------------------------------------------
 
     def redraw(self) -> None:
         """Read the history anew at the next refresh: another span was chosen."""
@@ -121,7 +125,7 @@ class PoolsModel:
             if key in self._ids:
                 self.state.put(self._ids[key], self._cells(key, pool))
 
-    # ---- static forms ---------------------------------------------------------------------------------------
+    # ---- static forms ---------------------------------------------------------------------------------
 
     def summary(self) -> str:
         rows = self.state.rows.values()
@@ -179,14 +183,14 @@ def history(pools: Any, span_s: float | None, now: float) -> dict[tuple[str, str
     span_s : float or None
         Seconds back from the end; None is everything there is.
     now : float
-        Seconds since the epoch. The span ends here, or at the newest sample where the samples' clock is another
-        one (a simulation, a recording): told by samples that came more than a day apart from their own time.
+        Seconds since the epoch. The span ends here, or at the newest sample where the samples' clock is
+        another one (a simulation, a recording): told by samples that came a day apart from their own time.
 
     Returns
     -------
     dict
-        ``(server, pool)`` to ``{"from": s, "to": s, "t": [s after from], "y": [percent or None]}``. A None stands
-        in a gap: where samples are missing for more than three times their usual distance.
+        ``(server, pool)`` to ``{"from": s, "to": s, "t": [s after from], "y": [percent or None]}``. A None
+        stands in a gap: where samples are missing for more than three times their usual distance.
     """
     pools = pools[(pools["origin"] != "last") & pools["capacity_pct"].notna()]
     if pools.empty:
@@ -264,8 +268,10 @@ def outlook(pools: Any) -> dict[tuple[str, str], tuple[str, float | None]]:
 def phrase_of(days: float) -> str:
     """Days until full, in words.
 
-    >>> phrase_of(0.3), phrase_of(1.2), phrase_of(41.4), phrase_of(200), phrase_of(2000)
-    ('full within a day', 'full in about 1 day', 'full in about 41 days', 'full in about 7 months', 'not full for years')
+    >>> phrase_of(0.3), phrase_of(1.2), phrase_of(41.4)
+    ('full within a day', 'full in about 1 day', 'full in about 41 days')
+    >>> phrase_of(200), phrase_of(2000)
+    ('full in about 7 months', 'not full for years')
     """
     if days < 1:
         return "full within a day"
@@ -291,7 +297,7 @@ class PoolsView(View):
     sort : {'urgency', 'name', 'used'}, optional
         The order of pools; urgency puts the unhealthy and the fullest first.
     collapse : bool or None, optional
-        Whether healthy pools with space left shrink to a line each; None does so when there are more than 9 pools.
+        Whether healthy pools with space left shrink to a line each; None does so for more than 9 pools.
     by_server : bool, optional
         Whether pools are grouped by server, where there are several.
     warning_pct, critical_pct : float, optional

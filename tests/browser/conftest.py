@@ -55,7 +55,10 @@ def kernel_overlay(release: str) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         argv = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--disable-pip-version-check"]
         done = subprocess.run(
-            [*argv, "--target", str(folder), f"ipykernel=={release}.*"], capture_output=True, text=True, timeout=120
+            [*argv, "--target", str(folder), f"ipykernel=={release}.*"],
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         if done.returncode:
             _missing(f"ipykernel {release} could not be installed ({done.stderr.strip()[-200:]})")
@@ -79,7 +82,9 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], A
 
 
 @pytest.fixture
-def notebook(browser: Any, labs: Callable[[str], Any], request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+def notebook(
+    browser: Any, labs: Callable[[str], Any], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Any]]:
     """Opens a notebook of these cells in a tab: ``page = notebook(cell, cell, kernel="6.29")``."""
     pages: list[Any] = []
 

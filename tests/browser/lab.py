@@ -1,8 +1,8 @@
 """A real JupyterLab on loopback and a real Chromium that can reach nothing else.
 
-    with running_lab(folder) as lab, chromium() as browser:
-        page = lab.open(browser, "views.ipynb")     # one notebook, its kernel idle
-        page.run(0)                                 # start a cell; page.done(0) waits for its end
+with running_lab(folder) as lab, chromium() as browser:
+    page = lab.open(browser, "views.ipynb")     # one notebook, its kernel idle
+    page.run(0)                                 # start a cell; page.done(0) waits for its end
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def write_notebook(path: Path, cells: list[str]) -> None:
 def http_server(argv: list[str], url: str, log: Path, env: dict[str, str]) -> Iterator[None]:
     """A process that serves HTTP: started, waited for, ended by its own process id."""
     with log.open("w") as out:
-        process = subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT, env=env, start_new_session=True)
+        process = subprocess.Popen(
+            argv, stdout=out, stderr=subprocess.STDOUT, env=env, start_new_session=True
+        )
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             until = time.monotonic() + 90
@@ -109,7 +111,8 @@ class Page:
     def wait_ready(self) -> None:
         self.tab.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
         self.tab.wait_for_function(
-            """() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'""",
+            """() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session
+                ?.kernel?.status === 'idle'""",
             timeout=60_000,
         )
 
@@ -117,7 +120,8 @@ class Page:
         """Start a cell."""
         self.tab.evaluate(
             """i => { const nb = window.jupyterapp.shell.currentWidget.content;
-                nb.activeCellIndex = i; nb.deselectAll(); window.jupyterapp.commands.execute('notebook:run-cell') }""",
+                nb.activeCellIndex = i; nb.deselectAll();
+                window.jupyterapp.commands.execute('notebook:run-cell') }""",
             index,
         )
 
@@ -143,7 +147,8 @@ class Page:
     def output(self, index: int) -> str:
         return str(
             self.tab.evaluate(
-                "i => window.jupyterapp.shell.currentWidget.content.widgets[i].outputArea.node.innerText", index
+                "i => window.jupyterapp.shell.currentWidget.content.widgets[i].outputArea.node.innerText",
+                index,
             )
         )
 
@@ -154,8 +159,9 @@ class Page:
                 """async code => {
                     const k = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
                     let out = ''; const f = k.requestExecute({code, store_history: false});
-                    f.onIOPub = m => { if (m.header.msg_type === 'stream') out += m.content.text;
-                                       if (m.header.msg_type === 'error') out += 'ERROR ' + m.content.evalue; };
+                    f.onIOPub = m => {
+                        if (m.header.msg_type === 'stream') out += m.content.text;
+                        if (m.header.msg_type === 'error') out += 'ERROR ' + m.content.evalue; };
                     await f.done; return out }""",
                 code,
             )
@@ -164,7 +170,9 @@ class Page:
     def shut(self) -> None:
         """End the kernel and close the tab."""
         with contextlib.suppress(Exception):
-            self.tab.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown() }")
+            self.tab.evaluate(
+                "async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown() }"
+            )
         self.tab.close()
 
     def reload(self) -> None:
@@ -177,7 +185,8 @@ class Page:
     def theme(self, name: str) -> None:
         """``JupyterLab Light`` or ``JupyterLab Dark``."""
         self.tab.evaluate(
-            "async name => { await window.jupyterapp.commands.execute('apputils:change-theme', {theme: name}) }", name
+            "async theme => { await window.jupyterapp.commands.execute('apputils:change-theme', {theme}) }",
+            name,
         )
         dark = "false" if "Dark" in name else "true"
         self.tab.wait_for_selector(f'body[data-jp-theme-light="{dark}"]', state="attached", timeout=15_000)
@@ -214,7 +223,9 @@ def running_lab(root: Path, overlay: Path | None = None) -> Iterator[Lab]:
     try:
         settings = home / "settings/@jupyterlab/apputils-extension"
         settings.mkdir(parents=True)
-        (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
+        (settings / "notification.jupyterlab-settings").write_text(
+            '{"fetchNews": "false", "checkForUpdates": false}'
+        )
         env = os.environ | {
             "JUPYTER_CONFIG_DIR": str(home / "config"),
             "JUPYTER_DATA_DIR": str(home / "data"),
@@ -264,7 +275,9 @@ def chromium(width: int = 1200, height: int = 900, **options: Any) -> Iterator[A
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_ARGS, headless=True)
+        browser = playwright.chromium.launch(
+            executable_path=find_chromium(), args=CHROMIUM_ARGS, headless=True
+        )
         try:
             yield browser.new_context(viewport={"width": width, "height": height}, **options)
         finally:

@@ -32,19 +32,51 @@ def frames() -> list[str]:
             f"return_codes/{bad}": "0",
             text + "2": bad,
         }
-        event("dispatcher", {"event_system": bad, "state": "running", "action": bad, "pkg_log": bad, "process_details": process})
+        event(
+            "dispatcher",
+            {
+                "event_system": bad,
+                "state": "running",
+                "action": bad,
+                "pkg_log": bad,
+                "process_details": process,
+            },
+        )
         done = process | {"state": "finished", "process_id": f"{number}{bad}", f"return_codes/{text}2": "1"}
-        event("dispatcher", {"event_system": bad, "state": "finished", "action": bad, "process_details": done})
+        event(
+            "dispatcher", {"event_system": bad, "state": "finished", "action": bad, "process_details": done}
+        )
         event("dispatcher", {"process_id": f"generic{bad}", "state": "running", bad: bad})
-        pool = {k: bad for k in ("expandsz", "altroot", "health", "priority")}
-        pool |= {"size": "107G", "alloc": "13.1G", "free": "93.9G", "frag": "6%", "capacity": "12%", "dedup": "1.00x"}
-        event("system-state", {"hostname": bad, "priority": bad, "zpools": {bad: pool}, "updates": {"status": bad, bad: bad}})
-        event("system-state", {"hostname": bad, "priority": f"9 - {bad}", "zpools": {text: dict.fromkeys(pool, bad)}})
-        for action in ("New snapshot of", "Starting replication for", "Finished replication for", "Replication Failed for"):
+        pool = dict.fromkeys(("expandsz", "altroot", "health", "priority"), bad)
+        pool |= {
+            "size": "107G",
+            "alloc": "13.1G",
+            "free": "93.9G",
+            "frag": "6%",
+            "capacity": "12%",
+            "dedup": "1.00x",
+        }
+        event(
+            "system-state",
+            {"hostname": bad, "priority": bad, "zpools": {bad: pool}, "updates": {"status": bad, bad: bad}},
+        )
+        event(
+            "system-state",
+            {"hostname": bad, "priority": f"9 - {bad}", "zpools": {text: dict.fromkeys(pool, bad)}},
+        )
+        for action in (
+            "New snapshot of",
+            "Starting replication for",
+            "Finished replication for",
+            "Replication Failed for",
+        ):
             message = f"Mon Nov 23 07:21:12 UTC 2026: {action} {bad}\nLogfile available at: {bad}"
             event("life-preserver", {"class": "replication", "message": message, "priority": f"7 - {bad}"})
         event("life-preserver", {"class": bad, "message": bad, "priority": bad, bad: bad})
-        event("life-preserver", {"class": "replication", "message": f"Replicating {bad}: 1M/2M (50%)", "priority": "0 - x"})
+        event(
+            "life-preserver",
+            {"class": "replication", "message": f"Replicating {bad}: 1M/2M (50%)", "priority": "0 - x"},
+        )
         event("bridge", {"available_connections": [bad, text]})
         event(bad, {bad: bad})
         out.append(bad)
@@ -84,7 +116,9 @@ views[0]._show_error(ValueError({HTML!r}))
         button.click()
     page.tab.wait_for_timeout(500)
 
-    text = page.tab.evaluate("() => [...document.querySelectorAll('.sysadm-nb')].map(el => el.textContent).join('\\n')")
+    text = page.tab.evaluate(
+        "() => [...document.querySelectorAll('.sysadm-nb')].map(el => el.textContent).join('\\n')"
+    )
     assert "<img src=x onerror=" in text  # it is there, as text
     assert "\x1b" not in text
     check(page)
@@ -102,7 +136,12 @@ views[0]._show_error(ValueError({HTML!r}))
 def check(page: Any) -> None:
     outputs = ".jp-OutputArea"
     assert page.tab.evaluate("() => window.pwned ?? null") is None
-    assert page.tab.locator(f"{outputs} img, {outputs} .sysadm-nb script, {outputs} a[href^='javascript']").count() == 0
+    assert (
+        page.tab.locator(
+            f"{outputs} img, {outputs} .sysadm-nb script, {outputs} a[href^='javascript']"
+        ).count()
+        == 0
+    )
     inline = """() => [...document.querySelectorAll('.sysadm-nb *, .sysadm-nb-last *')]
         .flatMap(el => el.getAttributeNames()).filter(name => name.startsWith('on'))"""
     assert page.tab.evaluate(inline) == []
@@ -115,7 +154,8 @@ def test_terminal(browser: Any) -> None:
     tab.add_script_tag(content=source + "\nwindow.Terminal = Terminal;")
 
     def shown(*parts: str) -> list[str]:
-        code = "parts => { const t = new Terminal(); let all = ''; for (const p of parts) { all += p; t.show(all); } return t.lines.map(l => l.text) }"
+        code = """parts => { const t = new Terminal(); let all = "";
+            for (const part of parts) { all += part; t.show(all); } return t.lines.map(l => l.text) }"""
         return list(tab.evaluate(code, list(parts)))
 
     try:

@@ -22,9 +22,11 @@ jobs
 
 
 def job_cell(name: str, body: str) -> str:
-    """A cell that starts a job of real commands which runs for about 2 s, and then does something else for 4.5 s."""
+    """A cell that starts a job of real commands that takes 2 s, and then does something else for 4.5 s."""
     command = f"sh -c 'echo {name} begins; sleep 1.5; echo {name} ends'"
-    return f'monitor.run(["echo {name} is first", {command!r}], id="{name}")\nuntil = time.time() + 4.5\n{body}'
+    return (
+        f'monitor.run(["echo {name} is first", {command!r}], id="{name}")\nuntil = time.time() + 4.5\n{body}'
+    )
 
 
 BODIES = {
@@ -67,11 +69,11 @@ def test_views_are_live_whatever_the_kernel_does(page: Any) -> None:
         page.done(index)
 
     # idle: nothing runs in the kernel any more, the loop thread goes on
-    page.kernel('monitor.run("sleep 1.5", id="idle")')
-    page.view().locator('.nb-row.jobs-row[data-state="running"]', has_text="sleep 1.5").wait_for()
+    page.kernel('monitor.run("sleep 1.25", id="idle")')
+    page.view().locator('.nb-row.jobs-row[data-state="running"]', has_text="sleep 1.25").wait_for()
     page.tab.wait_for_function(
         """() => [...document.querySelectorAll('.nb-row.jobs-row[data-state="finished"]')]
-            .some(row => row.innerText.includes('sleep 1.5'))"""
+            .some(row => row.innerText.includes('sleep 1.25'))"""
     )
     copies_in_step(page)
     kill_kills(page)
@@ -83,16 +85,19 @@ def copies_in_step(page: Any) -> None:
     page.run(4)
     page.done(4)
     page.view(nth=1).wait_for()
-    assert page.view(nth=1).locator(".jobs-heading").inner_text() == page.view(nth=0).locator(".jobs-heading").inner_text()
-    row(page, "sleep 1.5", copy=1).click()
+    assert (
+        page.view(nth=1).locator(".jobs-heading").inner_text()
+        == page.view(nth=0).locator(".jobs-heading").inner_text()
+    )
+    row(page, "sleep 1.25", copy=1).click()
     for copy in (0, 1):
-        page.view(nth=copy).locator(".jobs-heading", has_text="sleep 1.5").wait_for()
+        page.view(nth=copy).locator(".jobs-heading", has_text="sleep 1.25").wait_for()
     page.view(nth=0).locator('.nb-choice[data-value="failed"]').click()
     page.view(nth=1).locator('.nb-choice[data-value="failed"][aria-pressed="true"]').wait_for()
     assert eventually(lambda: page.kernel("print(jobs.state)").strip() == "failed")
     page.kernel("jobs.state = None")
     for copy in (0, 1):
-        row(page, "sleep 1.5", copy=copy).wait_for()
+        row(page, "sleep 1.25", copy=copy).wait_for()
 
 
 def kill_kills(page: Any) -> None:
