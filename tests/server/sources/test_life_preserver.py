@@ -169,6 +169,36 @@ def test_restarts_lose_nothing_and_repeat_nothing(place):
     assert run(once()) == []
 
 
+def test_what_was_told_is_remembered_at_once(place):
+    """Also when the program is ended the moment after."""
+    log = place / "lpreserver.log"
+    options = {"log": log, "state": place / "memory.json", "poll": 0.02}
+
+    async def scenario():
+        told = []
+        ended = asyncio.Event()
+
+        def publish(name, args, when):
+            told.append(args["message"].rpartition(" ")[2])
+            for task in first._tasks:
+                task.cancel()
+            ended.set()
+
+        first = LifePreserver(**options)
+        await first.start(publish)
+        await asyncio.sleep(0.1)
+        append(log, f"{DATE}: Creating snapshot on a\n")
+        await asyncio.wait_for(ended.wait(), 20)
+        await first.stop()
+        again = LifePreserver(**options)
+        await again.start(lambda name, args, when: told.append(args["message"].rpartition(" ")[2]))
+        await asyncio.sleep(0.3)
+        await again.stop()
+        return told
+
+    assert run(scenario()) == ["a"]
+
+
 def test_a_replication_under_way_over_a_restart(place):
     log, send = place / "lpreserver.log", place / "send"
 
