@@ -46,7 +46,7 @@ class Blend:
     centre: Floats
     half: Floats
     weights: Floats  # (K, P, H)
-    slope: Floats  # (P,) bytes a bin, now
+    slopes: Floats  # (K, P) the candidates' bytes a bin, now
 
 
 def try_out(history: History, candidates: Candidates) -> Tries:
@@ -164,14 +164,12 @@ def blend(history: History, ahead: Floats, size: Floats) -> Blend:
     level, slope, damping = candidates.at(history.smooth.shape[1])
     centres, halves, weights = [], [], []
     for horizon in ahead.T:
-        case = situation(history, horizon)
-        weight = weigh(evidence(tries, horizon), case, coefficients.PRIOR, coefficients.POWER)
+        case = situation(history, np.maximum(horizon, 1))
+        weight = weigh(evidence(tries, np.maximum(horizon, 1)), case, coefficients.PRIOR, coefficients.POWER)
         path = np.clip(level + slope * reach(horizon, damping), 0, size)
         centres.append((weight * path).sum(axis=0))
         doubts = doubt(history, tries, weight, path, horizon)
         halves.append(half_width(doubts, case, horizon, history.bins.astype(float), coefficients.WIDTH))
         weights.append(weight)
     weight = np.array(weights).transpose(1, 2, 0)
-    return Blend(
-        ahead, np.array(centres).T, np.array(halves).T, weight, (weight[:, :, 0] * slope).sum(axis=0)
-    )
+    return Blend(ahead, np.array(centres).T, np.array(halves).T, weight, slope)

@@ -19,6 +19,7 @@ from sysadm_nb.trends.rowwise import Floats
 from sysadm_nb.wire import format_size
 
 ANCHORS = np.array([1, 3, 7, 14, 30, 60, 90, 180, 365, 730], dtype=float)  # days; straight lines in between
+WITHIN_DAY = np.array([1 / 96, 1 / 24, 1 / 8, 1 / 4, 1 / 2])
 LEAST_BINS = 3  # fewer say nothing of a rate
 # degrees of freedom of the t distribution that errors follow (benchmarks.trends prints other levels too)
 TAILS = 4
@@ -32,7 +33,8 @@ class Paths:
     panel: Panel
     history: History
     blend: Blend
-    days: Floats  # (G,)
+    anchors: Floats  # (A,) days the blend was made for
+    days: Floats  # (G,) days of the grid
     centre: Floats  # (P, G), within 0 and the pool's size
     half: Floats  # (P, G) half width of the interval, NaN where too little is known
     enough: NDArray[np.bool_]  # (P,)
@@ -74,7 +76,7 @@ def forecast(
     -------
     pandas.DataFrame
         One row a pool: columns `by`, ``time`` (last sample), ``capacity_pct``, ``size_bytes``,
-        ``alloc_bytes``, ``growth_bytes_per_day`` (of the forecast's first four weeks), ``limit_pct``,
+        ``alloc_bytes``, ``growth_bytes_per_day`` (of the blend, now), ``limit_pct``,
         ``days``, ``days_lower``, ``days_upper``, ``date``, ``date_lower``, ``date_upper`` (``NaN`` and
         ``NaT`` where not within the horizon), ``probability`` (of reaching the limit within the horizon),
         ``method``, ``reason`` (in words). Times are ``datetime64[us, UTC]``.
@@ -101,7 +103,7 @@ def forecast(
             f"limit_pct is a percentage of the pool's size, above 0 and up to 100, not {limit_pct!r}."
         )
     factor = _factor(level)
-    paths = trace(read(pools, by, window), _horizon_days(horizon))
+    paths = trace(read(pools, by, window), _horizon_days(horizon), within_day=True)
     panel = paths.panel
     limit = panel.size_now * limit_pct / 100
     widened = paths.half * factor
@@ -110,9 +112,8 @@ def forecast(
         np.where(over, 0.0, _crossing(paths.days, path, limit))
         for path in (paths.centre, paths.centre + widened, paths.centre - widened)
     )
-    # whole weeks apart, so that no cycle shows, and not from today's value, which may be off the course
-    early, late = (1, min(29, len(paths.days) - 1)) if len(paths.days) > 2 else (0, len(paths.days) - 1)
-    slope = (paths.centre[:, late] - paths.centre[:, early]) / (paths.days[late] - paths.days[early])
+    fortnight = _nearest(paths, 14)
+    slope = (paths.blend.weights[:, :, fortnight] * paths.blend.slopes).sum(axis=0) / panel.step
     slope = np.where(paths.enough, slope, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         capacity = np.where(panel.size_now > 0, 100 * panel.alloc_now / panel.size_now, np.nan)
@@ -224,29 +225,50 @@ def phrase(row: Mapping[Hashable, Any] | pd.Series) -> str:
     return f"{what} in about {about}{span if days >= 0.95 else ''}"
 
 
-def trace(panel: Panel, horizon_days: float) -> Paths:
-    """Forecasts of a panel on a grid of whole days (and the horizon's end)."""
+def trace(panel: Panel, horizon_days: float, within_day: bool = False) -> Paths:
+    """Forecasts of a panel on a grid of whole days (and the horizon's end).
+
+    With `within_day`, also within the first day where histories are so short that their bins are: a pool met
+    an hour ago can be full in three.
+    """
     history = take_apart(panel)
-    days = np.append(np.arange(0.0, horizon_days), horizon_days)
-    anchors = np.append(ANCHORS[horizon_days > ANCHORS], horizon_days)
+    early = WITHIN_DAY if within_day and (panel.step < 1).any() else np.array([])
+    grid = np.concatenate([[0.0], early, np.arange(1.0, horizon_days)])
+    days = np.append(grid[grid < horizon_days], horizon_days)
+    anchors = np.concatenate([early, ANCHORS])
+    anchors = np.append(anchors[horizon_days > anchors], horizon_days)
     room = np.where(panel.size_now > 0, panel.size_now, np.inf)
     blended = blend(history, anchors / panel.step[:, None], room)
-    between = np.zeros(
-        (len(anchors) + 1, len(days))
-    )  # straight lines from anchor to anchor, beginning with today
+    # straight lines from anchor to anchor, beginning with today
+    between = np.zeros((len(anchors) + 1, len(days)))
     knots = np.append(0.0, anchors)
     for number in range(len(knots)):
         between[number] = np.interp(days, knots, np.arange(len(knots)) == number)
     enough = (history.bins >= LEAST_BINS) & (panel.samples >= LEAST_BINS) & (panel.size_now > 0)
     phase = history.at_phase(days / panel.step[:, None])
     today = (panel.end[:, -1] - phase[:, 0])[:, None] if panel.end.shape[1] else np.zeros((len(enough), 1))
-    centre = np.concatenate([today, blended.centre], axis=1) @ between + phase
-    half = np.concatenate([np.zeros_like(today), blended.half], axis=1) @ between
+    centre = _from_today(today, blended.centre, anchors, panel.step) @ between + phase
+    half = _from_today(np.zeros_like(today), blended.half, anchors, panel.step) @ between
     centre = np.where(enough[:, None], centre, panel.alloc_now[:, None])
     centre[:, 0] = panel.alloc_now
     with np.errstate(invalid="ignore"):
         centre = np.clip(centre, 0, room[:, None])
-    return Paths(panel, history, blended, days, centre, np.where(enough[:, None], half, np.nan), enough)
+    return Paths(
+        panel, history, blended, anchors, days, centre, np.where(enough[:, None], half, np.nan), enough
+    )
+
+
+def _from_today(today: Floats, at: Floats, anchors: Floats, step: Floats) -> Floats:
+    """Values now and at the anchors; anchors within a pool's first bin lie on the line to the first after
+    it."""
+    values = np.concatenate([today, at], axis=1)
+    for number in np.flatnonzero(anchors < step.max(initial=0)):
+        inside = step > anchors[number]
+        first = np.minimum(np.searchsorted(anchors, step[inside]), len(anchors) - 1)
+        share = anchors[number] / anchors[first]
+        start = today[inside, 0]
+        values[inside, number + 1] = start + (at[inside, first] - start) * share
+    return values
 
 
 def _crossing(days: Floats, path: Floats, limit: Floats) -> Floats:
@@ -274,15 +296,20 @@ def _probability(paths: Paths, limit: Floats) -> Floats:
     return np.where(known, stdtr(TAILS, np.where(known, score.max(axis=1), 0.0)), np.nan)
 
 
+def _nearest(paths: Paths, days: float) -> int:
+    """Number of the anchor nearest to so many days ahead."""
+    return int(np.argmin(np.abs(paths.anchors - days)))
+
+
 def _methods(paths: Paths) -> list[str]:
     """What weighs most in the blend a month ahead (or at the horizon), and what was set aside."""
     names = list(NAMES.values())
-    month = int(np.argmin(np.abs(np.append(ANCHORS[paths.days[-1] > ANCHORS], paths.days[-1]) - 30)))
+    month = _nearest(paths, 30)
     weights = paths.blend.weights[:, :, month]
     top, share = weights.argmax(axis=0), weights.max(axis=0)
     scale = np.maximum(paths.panel.size_now, 1)
     cyclic: NDArray[np.bool_] = np.asarray(np.ptp(paths.history.cycle, axis=1) > 0.001 * scale)
-    jumped = np.asarray(paths.history.jumps != 0).any(axis=1, keepdims=True)[:, 0]
+    jumped = [bool(jumps.any()) for jumps in paths.history.jumps]
     return [
         (
             "none"
@@ -291,7 +318,7 @@ def _methods(paths: Paths) -> list[str]:
         )
         + (", jumps set aside" if enough and jump else "")
         for enough, best, part, cycle, jump in zip(
-            paths.enough, top, share, cyclic.tolist(), jumped.tolist(), strict=True
+            paths.enough, top, share, cyclic.tolist(), jumped, strict=True
         )
     ]
 
