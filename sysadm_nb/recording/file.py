@@ -55,6 +55,11 @@ CREATE INDEX records_kind_time ON records (kind, time);
 _PART: Final = re.compile(r"\d{8}T\d{6}Z")
 
 
+def locate(path: str | Path) -> Path:
+    """The path as it is meant now: a cell may change the folder later."""
+    return Path(path).expanduser().absolute()
+
+
 def parts(path: Path) -> list[Path]:
     """The files of a recording in order of time: ``tank.sysadm`` and what rotation made after it.
 

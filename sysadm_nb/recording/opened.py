@@ -71,7 +71,7 @@ def open_recording(
     >>> past = sa.open_recording("tank.sysadm", start="7d", events="system-state")    # doctest: +SKIP
     >>> past.pools.groupby("pool").capacity_pct.last()                                # doctest: +SKIP
     """
-    path = Path(path)
+    path = file.locate(path)
     span = reader.span(path)
     newest = span[1] if span else 0
     selection = Selection(
@@ -332,7 +332,7 @@ def remember(tables: Tables, path: str | Path) -> dict[str, int]:
     dict
         When the newest frame of each server came, in microseconds since 1970 UTC.
     """
-    path = Path(path)
+    path = file.locate(path)
     if not file.parts(path):
         return {}
     heard: dict[str, int] = {}

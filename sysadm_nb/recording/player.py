@@ -14,7 +14,7 @@ import pandas as pd
 
 from sysadm_nb import wire
 from sysadm_nb.errors import InputError, RecordingError
-from sysadm_nb.recording import reader
+from sysadm_nb.recording import file, reader
 from sysadm_nb.recording.opened import Moment, moment
 from sysadm_nb.recording.reader import Place, Row, Selection
 from sysadm_nb.server.core import EventServer
@@ -351,7 +351,7 @@ def prepare(
     **options: Any,
 ) -> tuple[Player, EventServer]:
     """Player and server for a recording; neither is running yet."""
-    path = Path(getattr(recording, "path", recording))
+    path = file.locate(getattr(recording, "path", recording))
     names = reader.servers(path)
     if not names:
         raise RecordingError(f"{path} is empty: there is nothing to replay.")

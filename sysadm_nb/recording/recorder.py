@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 
 from sysadm_nb import loop, wire
 from sysadm_nb.errors import Closed, RecordingError
+from sysadm_nb.recording import file
 from sysadm_nb.recording.writer import Frame, Item, Record, Writer
 
 log = logging.getLogger("sysadm_nb.recording")
@@ -63,7 +64,7 @@ class Recorder:
         keep: int | None = None,
         max_queue: int = 64 * 2**20,
     ) -> None:
-        self._writer = Writer(Path(path), rotate_bytes=rotate_bytes, rotate_s=rotate_s, keep=keep)
+        self._writer = Writer(file.locate(path), rotate_bytes=rotate_bytes, rotate_s=rotate_s, keep=keep)
         self.state = "recording"
         self.detail = ""
         self.written = 0

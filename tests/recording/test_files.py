@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import random
@@ -300,6 +301,25 @@ def test_a_full_disk_pauses_the_recording_and_nothing_else(
 
 def queued(recorder: Recorder) -> int:
     return sum(isinstance(item, Frame) for item in recorder._queue)
+
+
+def test_a_computing_cell_does_not_hold_the_recording_up(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "a.sysadm") as recorder:
+        frames = [finished(f"job{n}") for n in range(2000)]
+
+        async def feed() -> None:
+            for n in range(40_000):
+                recorder.frame(frames[n % 2000], NOON + n, "nas", "live")
+                if n % 2000 == 1999:
+                    await asyncio.sleep(0.1)
+
+        future = recorder._loop.start(feed())
+        while not future.done():  # holds the GIL whenever it can
+            sum(range(1000))
+        end = time.monotonic() + 2
+        while time.monotonic() < end and recorder.written < 40_000:
+            sum(range(1000))
+        assert recorder.written == 40_000
 
 
 def test_closing_while_the_disk_is_full_says_what_is_lost(

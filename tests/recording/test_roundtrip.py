@@ -260,3 +260,33 @@ def test_records_are_kept_with_their_time(tmp_path: Path) -> None:
     with sqlite3.connect(path) as plain:
         assert plain.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     plain.close()
+
+
+def test_the_folder_may_change_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    with Recorder("a.sysadm") as recorder:
+        past = sa.open_recording("a.sysadm")
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        recorder._loop.call(recorder.frame, state(), NOON, "nas", "live")
+        wait_until(past.refresh)
+        assert not list((tmp_path / "elsewhere").iterdir())
+    assert len(past.events) == 1
+
+
+def test_a_followed_recording_that_nobody_holds_lets_go(tmp_path: Path) -> None:
+    path = tmp_path / "a.sysadm"
+    write(path, [(NOON, state())])
+    past = sa.open_recording(path)
+    past.follow(0.01)
+    assert past.refresh() == 0
+    del past  # that its thread ends is checked after every test
+
+
+def test_what_a_server_said_is_shown_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "<b>.sysadm"
+    write(path, [(NOON, state())])
+    past = sa.open_recording(path)
+    assert "&lt;b&gt;.sysadm" in past._repr_html_()
+    assert "2026-11-23 12:00:00" in past._repr_html_()
+    assert repr(past) == "<Recording <b>.sysadm: 1 events>"
