@@ -10,6 +10,7 @@ from sysadm_nb.tables.joblog import CommandLog
 
 NAN: Final = math.nan
 SEPARATOR: Final = " && "
+RETURN_CODES: Final = "return_codes/"
 Lead = tuple[int, int, int, str, str]
 """``(seq, time, received, server, origin)`` of a frame, times in microseconds."""
 
@@ -26,6 +27,7 @@ class Job:
         "event_system",
         "finished",
         "key",
+        "keys",
         "last_time",
         "logs",
         "origin",
@@ -56,6 +58,7 @@ class Job:
         self.event_system: str | None = None
         self.action: str | None = None
         self.commands: list[str] | None = None
+        self.keys: list[tuple[str, str]] = []  # of each command, the keys of its log and of its return code
         self.current: str | None = None
         self.logs: dict[str, CommandLog] = {}
         self.started = NAT
@@ -69,6 +72,10 @@ class Job:
         self.version = 0
         self.settled = False
         self.ended = ""  # text of commands that ended since the last delta: it may come again
+
+    def set_commands(self, commands: list[str]) -> None:
+        self.commands = commands
+        self.keys = [(command, RETURN_CODES + command) for command in commands]
 
     # -- what the rest is derived from ------------------------------------------------------------
 

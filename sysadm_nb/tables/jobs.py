@@ -22,14 +22,13 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from sysadm_nb.tables.columns import NAT
-from sysadm_nb.tables.job import Job, Lead
+from sysadm_nb.tables.job import RETURN_CODES, Job, Lead
 from sysadm_nb.tables.joblog import CommandLog, already_sent
 from sysadm_nb.wire import dump_json, one_line, parse_percent, parse_time
 
 _QUARTER: Final = 15 * 60 * 1_000_000
 _SECOND: Final = 1_000_000
 _STATES: Final = ("pending", "running", "finished")
-RETURN_CODES: Final = "return_codes/"
 _RECENT_RUNS: Final = 64  # of one process id: more than this never run at once
 
 
@@ -112,7 +111,7 @@ class Jobs:
             return None
         job.updates += 1
         if commands is not None and job.commands != commands:
-            job.commands = commands
+            job.set_commands(commands)
         if nested or not bare:
             self._read_class_fields(job, args)
         if state == "running":
@@ -319,9 +318,9 @@ class Jobs:
     def _read_logs(self, job: Job, details: dict[str, Any], commands: list[str], finished: bool) -> None:
         logs = job.logs
         ended = job.ended
-        for command in commands:
+        for command, code_key in job.keys:
             text = details.get(command)
-            code = details.get(RETURN_CODES + command)
+            code = details.get(code_key)
             log = logs.get(command)
             if text is None:
                 if code is None:
@@ -377,7 +376,7 @@ class Jobs:
             if job.state != "finished" and (job.commands is None or job.commands == commands):
                 if job.commands == commands and job.state != "unknown":
                     return job
-                job.commands = commands
+                job.set_commands(commands)
                 if job.state == "unknown":
                     job.state = state
                 self._touch(job)
@@ -385,7 +384,7 @@ class Jobs:
         if any(job.commands == commands and job.last_time >= asked for job in runs) or state == "finished":
             return None
         job = self._begin(process_id, lead)
-        job.commands = commands
+        job.set_commands(commands)
         job.state = state
         job.bare_seen = state == "running"
         self._touch(job)

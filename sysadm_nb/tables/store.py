@@ -119,7 +119,7 @@ class Store:
         self._frame = None
 
     def _frame_of(self, values: dict[str, Any]) -> pd.DataFrame:
-        return frame_of({name: self.columns[name].array(values[name]) for name in self.visible})
+        return frame_of({name: self.columns[name].shown(values[name]) for name in self.visible})
 
     def _in_order(self) -> dict[str, Any]:
         if self._ordered_until < self.added:

@@ -43,7 +43,7 @@ class _Envelope(msgspec.Struct, gc=False):
     time: str | None = None
 
 
-class Event:
+class Event(msgspec.Struct, eq=False, gc=False):
     """One event.
 
     Attributes
@@ -66,15 +66,12 @@ class Event:
         Which peer of a bridge sent it.
     """
 
-    __slots__ = ("id", "name", "peer", "said", "text", "time")
-
-    def __init__(self, name: str, text: str, said: Json, id: Json = "", time: int | None = None) -> None:
-        self.name = name
-        self.text = text
-        self.said = said
-        self.id = id
-        self.time = time
-        self.peer: str | None = None
+    name: str
+    text: str
+    said: Json
+    id: Json = ""
+    time: int | None = None
+    peer: str | None = None
 
     @property
     def args(self) -> Json:
