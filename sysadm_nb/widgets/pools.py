@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import time
 from typing import Any, Final
 
 import numpy as np
@@ -42,13 +44,15 @@ MEANING: Final = {
     "REMOVED": "a device was pulled out while it ran",
     "SUSPENDED": "reading and writing wait until its devices are back",
 }
+TIME: Final = CELLS.index("time")
 SPANS: Final = {"hour": 3600, "day": 86400, "week": 7 * 86400, "all": None}
 POINTS: Final = 160  # of a sparkline
 NEWEST: Final = 400_000  # samples looked at for the sparklines
 REDRAW_S: Final = (
     20.0  # between two readings of the whole history; what comes meanwhile is added by the browser
 )
-OUTLOOK_S: Final = 300.0  # between two forecasts
+OUTLOOK_S: Final = (10.0, 300.0)  # at least and at most, between two forecasts
+FORECAST_FROM: Final = 100_000  # newest samples
 
 
 class PoolsModel:
@@ -63,7 +67,8 @@ class PoolsModel:
         self._drawn = -math.inf  # when the history was read last
         self._drawn_count = -1
         self._outlook: dict[tuple[str, str], tuple[str, float | None]] = {}
-        self._asked = -math.inf  # when the forecast was made last
+        self._asked = -math.inf  # when the forecast was made last, and up to which sample
+        self._asked_for = 0
 
     def refresh(self, now: float) -> None:
         count, gaps = self.tables.count("pools"), self.tables.count("connection")
@@ -115,12 +120,20 @@ class PoolsModel:
         for key, row in self._ids.items():
             self.state.set(f"line/{row}", lines.get(key))
         self.state.set("span_s", SPANS[self.span])
-        if now - self._asked > OUTLOOK_S:
-            self._asked = now
-            self._read_outlook()
 
-    def _read_outlook(self) -> None:
-        self._outlook = outlook(self.tables.pools.tail(NEWEST))
+    def outlook_due(self, now: float) -> bool:
+        """Whether a new forecast is worth its time: now and then, and when a day of data came."""
+        newest = max((cells[TIME] for cells in self.state.rows.values()), default=0)
+        if not newest or now - self._asked < OUTLOOK_S[0]:
+            return False
+        if now - self._asked < OUTLOOK_S[1] and newest - self._asked_for < 86400e6:
+            return False
+        self._asked, self._asked_for = now, newest
+        return True
+
+    def set_outlook(self, found: dict[tuple[str, str], tuple[str, float | None]]) -> None:
+        """Show these forecasts."""
+        self._outlook = found
         for key, pool in self.tables.latest_pools().items():
             if key in self._ids:
                 self.state.put(self._ids[key], self._cells(key, pool))
@@ -250,36 +263,16 @@ def thin(times: Any, values: Any, begin: float, end: float) -> tuple[Any, Any]:
 
 
 def outlook(pools: Any) -> dict[tuple[str, str], tuple[str, float | None]]:
-    """The forecast of each pool in a phrase, from `sysadm_nb.trends`; nothing where that is not to be had."""
+    """The forecast of each pool in a phrase, with the days until it is full, from `sysadm_nb.trends`."""
     from .. import trends
 
-    forecast = getattr(trends, "forecast", None)
-    if forecast is None or pools.empty:
-        return {}
-    found = {}
-    for row in forecast(pools).to_dict("records"):
-        days = row.get("days_left")
-        if days is None or math.isnan(days):
-            continue
-        found[(str(row["server"]), str(row["pool"]))] = (phrase_of(days), float(days))
+    found: dict[tuple[str, str], tuple[str, float | None]] = {}
+    if pools.empty:
+        return found
+    for row in trends.forecast(pools, limit_pct=100).to_dict("records"):
+        if not row["reason"].startswith("no sample"):
+            found[(str(row["server"]), str(row["pool"]))] = (trends.phrase(row), _number(row["days"]))
     return found
-
-
-def phrase_of(days: float) -> str:
-    """Days until full, in words.
-
-    >>> phrase_of(0.3), phrase_of(1.2), phrase_of(41.4)
-    ('full within a day', 'full in about 1 day', 'full in about 41 days')
-    >>> phrase_of(200), phrase_of(2000)
-    ('full in about 7 months', 'not full for years')
-    """
-    if days < 1:
-        return "full within a day"
-    if days < 90:
-        return f"full in about {days:.0f} day{'' if round(days) == 1 else 's'}"
-    if days < 730:
-        return f"full in about {days / 30.4:.0f} months"
-    return "not full for years"
 
 
 def _number(value: float | None) -> float | None:
@@ -325,6 +318,17 @@ class PoolsView(View):
 
     def __init__(self, source: Any, **traits: Any) -> None:
         super().__init__(source, PoolsModel(tables_of(source)), **traits)
+
+    def _tick(self) -> None:
+        super()._tick()
+        if not self._closed and self._loop is not None and self.model.outlook_due(time.time()):
+            self._loop.start(self._guard(self._forecast()))
+
+    async def _forecast(self) -> None:
+        """On a worker thread: it takes too long for the loop's, which has sockets to serve."""
+        found = await asyncio.to_thread(outlook, self.model.tables.pools.tail(FORECAST_FROM))
+        with self._lock:
+            self.model.set_outlook(found)
 
     @validate("warning_pct", "critical_pct")
     def _percent(self, proposal: Any) -> float:
