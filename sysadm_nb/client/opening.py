@@ -246,8 +246,9 @@ async def open_connection(
         Who logs in; nobody by default.
     password : str, optional
         By default from the environment (``SYSADM_NB_PASSWORD``) or the keyring.
-    key : path, optional
-        A private RSA key that the server knows, instead of a password.
+    key : path or True, optional
+        A private RSA key that the server knows, instead of a password; True is the one that
+        `sysadm_nb.register_key` made. Servers behind a bridge take keys only.
     name : str, optional
         What to call the server; ``host:port`` by default.
     verify : {"pin", True, False} or path

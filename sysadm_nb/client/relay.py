@@ -262,12 +262,17 @@ class Peers:
             self._settled.set()
 
     async def _meet(self, relay: Relay, peer: str) -> None:
-        try:
-            identity = await relay.identify(peer, self._timeout)
-        except SysadmError:
-            self._names.pop(peer, None)  # it is tried again when the bridge names it anew
-            raise
-        if identity.get("type") != "server" or relay is not self._relay or peer not in self._names:
+        identity: dict[str, Any] = {}
+        began = asyncio.get_running_loop().time()
+        while not identity:
+            try:
+                identity = await relay.identify(peer, self._timeout)
+            except SysadmError as error:
+                log.info("A server behind %s does not answer yet: %s", self._bridge.name, error)
+                await asyncio.sleep(min(60.0, 1.0 + asyncio.get_running_loop().time() - began))
+            if relay is not self._relay or peer not in self._names:
+                return
+        if identity.get("type") != "server":
             return
         async with self._naming:
             name = await self._name(relay, wire.shell_text(str(identity.get("hostname") or peer)))

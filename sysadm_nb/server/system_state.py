@@ -54,6 +54,7 @@ class SystemState:
         self._warned = ""
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._asking: asyncio.Task[dict[str, Any]] | None = None
         self.calls: dict[str, Callable[[dict[str, Any]], Awaitable[object]]] = {"sysadm/zfs": self._answer}
 
     async def start(self, publish: Publish) -> None:
@@ -63,7 +64,8 @@ class SystemState:
         ]
 
     async def stop(self) -> None:
-        tasks, self._tasks = self._tasks, []
+        tasks: list[asyncio.Task[Any]] = [*self._tasks, *([self._asking] if self._asking else [])]
+        self._tasks, self._asking = [], None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -115,11 +117,17 @@ class SystemState:
         except (zfs.ToolFailed, OSError) as failure:  # the health is known without it
             log.info("no `zpool status`: %s", failure)
 
+    async def _list_pools(self) -> dict[str, Any]:
+        """However many ask at once, one `zpool list` runs."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(zfs.list_pools())
+        return await asyncio.shield(self._asking)
+
     async def _answer(self, args: dict[str, Any]) -> object:
         try:
             match args.get("action"):
                 case "list_pools":
-                    return {"list_pools": await zfs.list_pools()}
+                    return {"list_pools": await self._list_pools()}
                 case "datasets":
                     pool = args.get("zpool")
                     if not zfs.valid_pool_name(pool):

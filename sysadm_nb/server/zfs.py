@@ -17,9 +17,11 @@ import re
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sysadm_nb import wire
+
+T = TypeVar("T")
 
 COLUMNS: Final = {
     "name": "name",
@@ -48,6 +50,10 @@ _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep",
 
 class ToolFailed(Exception):
     """A ``zpool`` or ``zfs`` ended with an error, took too long, or printed what cannot be read."""
+
+
+class ToolHangs(ToolFailed):
+    """It did not end in time: a suspended pool blocks it."""
 
 
 class ToolMissing(ToolFailed):
@@ -81,8 +87,10 @@ async def run(program: str, *arguments: str, timeout: float = 60.0) -> str:
     ------
     ToolMissing
         No such program, or no ZFS in this kernel.
+    ToolHangs
+        It did not end within `timeout` seconds.
     ToolFailed
-        It ended with an error, or not within `timeout` seconds (a hung pool blocks ``zpool list`` for ever).
+        It ended with an error.
     """
     process = await asyncio.create_subprocess_exec(
         find(program),
@@ -97,7 +105,7 @@ async def run(program: str, *arguments: str, timeout: float = 60.0) -> str:
     try:
         output, errors = await asyncio.wait_for(process.communicate(), timeout)
     except TimeoutError:
-        raise ToolFailed(f"`{command}` did not end within {timeout:g} s: is a pool suspended?") from None
+        raise ToolHangs(f"`{command}` did not end within {timeout:g} s: is a pool suspended?") from None
     finally:
         await _end(process)
     said = errors.decode("utf-8", "replace").strip()
@@ -138,13 +146,12 @@ def read_pools(text: str) -> dict[str, dict[str, str]]:
 
 def read_pools_json(text: str) -> dict[str, dict[str, str]]:
     """Pools from ``zpool list -jp`` (OpenZFS 2.3 and later), the same form as `read_pools` gives."""
-    pools: dict[str, dict[str, str]] = {}
-    for name, pool in pools_of(text, "zpool list").items():
-        properties = pool["properties"]
-        pools[name] = {
-            key: str(properties[column]["value"]) for key, column in COLUMNS.items() if key != "name"
-        }
-    return pools
+
+    def values(pool: Any) -> dict[str, str]:
+        found = pool["properties"]
+        return {key: str(found[column]["value"]) for key, column in COLUMNS.items() if key != "name"}
+
+    return pools_of(text, "zpool list", values)
 
 
 def _rows(text: str, columns: tuple[str, ...], tool: str) -> Iterable[dict[str, str]]:
@@ -157,13 +164,18 @@ def _rows(text: str, columns: tuple[str, ...], tool: str) -> Iterable[dict[str, 
         yield dict(zip(columns, fields, strict=True))
 
 
-def pools_of(text: str, tool: str) -> dict[str, Any]:
-    """The ``pools`` object of what ``zpool … -j`` printed."""
+def pools_of(text: str, tool: str, read: Callable[[Any], T]) -> dict[str, T]:
+    """What `read` finds in each pool of the JSON that ``zpool … -j`` printed.
+
+    Raises
+    ------
+    ToolFailed
+        It is no such JSON.
+    """
     try:
-        pools = json.loads(text)["pools"]
-        return {str(name): pool for name, pool in pools.items()}
+        return {str(name): read(pool) for name, pool in json.loads(text)["pools"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ToolFailed(f"{tool} -j printed no JSON of pools ({error}): {text[:200]!r}") from None
+        raise ToolFailed(f"{tool} -j printed no JSON of pools ({error!r}): {text[:200]!r}") from None
 
 
 def pool_object(exact: Mapping[str, str]) -> dict[str, Any]:
@@ -216,7 +228,7 @@ async def list_pools() -> dict[str, dict[str, Any]]:
     columns = ",".join(COLUMNS.values())
     try:
         exact = read_pools_json(await run("zpool", "list", "-jp", "-o", columns))
-    except ToolMissing:
+    except (ToolMissing, ToolHangs):
         raise
     except ToolFailed:  # before 2.3 there is no -j; whatever else is wrong, this says
         exact = read_pools(await run("zpool", "list", "-Hp", "-o", columns))

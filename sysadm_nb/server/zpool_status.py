@@ -73,17 +73,18 @@ def _bad_device(name: str, state: str, counts: Iterable[str], note: str) -> dict
 
 def read_status_json(text: str) -> dict[str, dict[str, Any]]:
     """The same as `read_status`, from ``zpool status -j`` (OpenZFS 2.3 and later)."""
-    pools: dict[str, dict[str, Any]] = {}
-    for name, pool in zfs.pools_of(text, "zpool status").items():
-        found = {key: _one_line([str(pool[key])]) for key in ("status", "action") if pool.get(key)}
-        if found.get("status") == "OK":
-            del found["status"]
-        found["scan"] = _scan_line(pool.get("scan_stats") or {})
-        if str(pool.get("error_count", "0")) != "0":
-            found["errors"] = f"{pool['error_count']} data errors"
-        devices = list(_bad_devices(pool.get("vdevs") or {}))
-        pools[name] = found | ({"devices": devices} if devices else {})
-    return pools
+    return zfs.pools_of(text, "zpool status", _status_of_json)
+
+
+def _status_of_json(pool: Mapping[str, Any]) -> dict[str, Any]:
+    found = {key: _one_line([str(pool[key])]) for key in ("status", "action") if pool.get(key)}
+    if found.get("status") == "OK":
+        del found["status"]
+    found["scan"] = _scan_line(pool.get("scan_stats") or {})
+    if str(pool.get("error_count", "0")) != "0":
+        found["errors"] = f"{pool['error_count']} data errors"
+    devices = list(_bad_devices(pool.get("vdevs") or {}))
+    return found | ({"devices": devices} if devices else {})
 
 
 def _scan_line(scan: Mapping[str, Any]) -> str:
@@ -108,7 +109,7 @@ async def status() -> dict[str, dict[str, Any]]:
     """``zpool status`` of all pools (see `read_status`)."""
     try:
         return read_status_json(await zfs.run("zpool", "status", "-j"))
-    except zfs.ToolMissing:
+    except (zfs.ToolMissing, zfs.ToolHangs):
         raise
     except zfs.ToolFailed:
         return read_status(await zfs.run("zpool", "status"))

@@ -195,6 +195,18 @@ def test_requests(openzfs):
     assert datasets["datasets"]["tank"]["used"] == "2K"
 
 
+def test_however_many_ask_at_once_one_zpool_runs(openzfs):
+    home = openzfs(version="2.3", pools={"tank": POOL})
+    source = SystemState()
+
+    async def scenario():
+        call = source.calls["sysadm/zfs"]
+        return await asyncio.gather(*(call({"action": "list_pools"}) for _ in range(20)))
+
+    assert [list(reply["list_pools"]) for reply in run(scenario())] == [["tank"]] * 20
+    assert (home / "calls").read_text().count("zpool list") == 1
+
+
 @pytest.mark.parametrize(
     "args",
     [
