@@ -52,8 +52,9 @@ def connect(
         Who logs in. To a server in this process that made up its own password nobody needs to be named.
     password : str, optional
         By default from the environment (``SYSADM_NB_PASSWORD``), the keyring, or asked for once.
-    key : path, optional
-        A private RSA key that the server knows, instead of a password.
+    key : path or True, optional
+        A private RSA key that the server knows, instead of a password; True is the one that
+        `sysadm_nb.register_key` made. Servers behind a bridge take keys only.
     name : str, optional
         What to call the server in the tables; ``host:port`` by default.
     verify : {"pin", True, False} or path
@@ -315,8 +316,8 @@ def _is_held(monitor: Monitor, mine: list[Any]) -> bool:
     """Whether somebody holds a monitor, other than the caller and IPython's history."""
     shell = loop.ipython()
     names = {} if shell is None else shell.user_ns
-    history = [*mine, shell, names, names.get("_oh"), getattr(shell, "displayhook", None)]
-    history.append(getattr(shell, "last_execution_result", None))
+    places = ("displayhook", "user_ns_hidden", "last_execution_result")
+    history = [*mine, shell, names, names.get("_oh"), *(getattr(shell, place, None) for place in places)]
     ignored = {id(item) for item in history} | {id(getattr(item, "__dict__", None)) for item in history}
     # Loops, not generator expressions: those would hold the monitor themselves, in a cell.
     for key, value in names.items():

@@ -14,8 +14,10 @@ import contextlib
 import contextvars
 import importlib
 import importlib.metadata
+import inspect
 import logging
 import os
+import select
 import sys
 import threading
 from collections.abc import Callable, Coroutine
@@ -375,7 +377,7 @@ def _more_cells_wait(kernel: Any) -> bool:
     queue = getattr(kernel, "msg_queue", None)  # 6
     if queue is not None and queue.qsize():
         return True
-    if getattr(getattr(kernel, "_main_asyncio_lock", None), "_waiters", None):  # 7
+    if getattr(getattr(kernel, "_main_asyncio_lock", None), "_waiters", None) or _requests_not_begun():  # 7
         return True
     try:
         thread = getattr(kernel, "shell_channel_thread", None)
@@ -385,7 +387,8 @@ def _more_cells_wait(kernel: Any) -> bool:
             socket = kernel.shell_stream.socket
         import zmq
 
-        return bool(socket.getsockopt(zmq.EVENTS) & zmq.POLLIN)
+        # The descriptor, not zmq.EVENTS: asking for those takes the wake-up away from the kernel's own loop.
+        return bool(select.select([socket.getsockopt(zmq.FD)], [], [], 0)[0])
     except Exception:  # another kernel than ipykernel, or a release that moved these: then asking is allowed
         return False
 
@@ -422,3 +425,17 @@ async def in_thread(fn: Callable[..., Any], *args: Any) -> Any:
 
     threading.Thread(target=work, name=f"{THREAD_NAME} work", daemon=True).start()
     return await future
+
+
+def _requests_not_begun() -> bool:
+    """Whether the kernel's loop holds a request that was taken off the wire and not begun."""
+    try:
+        tasks = asyncio.all_tasks()
+    except RuntimeError:  # no loop runs here
+        return False
+    return any(
+        inspect.iscoroutine(coro)
+        and "ipykernel" in coro.cr_code.co_filename
+        and inspect.getcoroutinestate(coro) == inspect.CORO_CREATED
+        for coro in (task.get_coro() for task in tasks)
+    )
