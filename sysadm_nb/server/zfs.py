@@ -71,7 +71,7 @@ def find(program: str) -> str:
     found = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_PATH}")
     if found is None:
         raise ToolMissing(
-            f"there is no {program} on this machine: install OpenZFS to have its pools reported"
+            f"there is no {program} on this machine (is OpenZFS installed?)"
         )
     return found
 

@@ -164,7 +164,7 @@ def test_no_zpool_means_no_pools_and_one_warning(tmp_path, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         assert run(scenario()) == [{"hostname": "nas", "priority": "0 - Information"}] * 3
     (record,) = caplog.records
-    assert "there is no zpool on this machine: install OpenZFS" in record.getMessage()
+    assert "there is no zpool on this machine (is OpenZFS installed?)" in record.getMessage()
 
 
 def test_a_failing_zpool_is_told_and_makes_no_empty_sample(openzfs, caplog):
