@@ -187,6 +187,10 @@ class Recorder:
                 except (sqlite3.Error, OSError, RecordingError) as error:
                     self._pause(error)
                     return
+                except Exception as error:  # a bug of ours must not end the recording without a word
+                    log.exception("Recording failed")
+                    self._pause(error)
+                    return
                 for item in batch:
                     self._queue.popleft()
                     if isinstance(item, Frame):
@@ -206,13 +210,16 @@ class Recorder:
         return work.result()
 
     def _take_records(self) -> None:
-        """Put new records among the frames where they belong by time of arrival."""
-        records = self._collect()
+        """Put new records among the frames, each before the first that came later than it."""
+        records = collections.deque(self._collect())
         if not records:
             return
-        items = sorted(itertools.chain(self._queue, records), key=_arrival)
-        self._queue.clear()
-        self._queue.extend(items)
+        items: list[Item] = []
+        for item in self._queue:
+            while records and isinstance(item, Frame) and records[0].time <= item.received:
+                items.append(records.popleft())
+            items.append(item)
+        self._queue = collections.deque([*items, *records])
 
     def _pause(self, error: Exception) -> None:
         self._failures += 1
@@ -269,10 +276,6 @@ class Recorder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _arrival(item: Item) -> int:
-    return item.received if isinstance(item, Frame) else item.time
 
 
 def _gap(server: str, first: int, last: int, detail: str) -> Record:

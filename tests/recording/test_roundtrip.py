@@ -145,6 +145,24 @@ def test_polled_pools_and_lists_of_jobs_are_recorded(tmp_path: Path) -> None:
     assert len(sa.open_recording(tmp_path / "a.sysadm", events="system-state").pools) == 1
 
 
+def test_frames_keep_their_order_when_the_clock_is_set_back(tmp_path: Path) -> None:
+    monitor = FakeMonitor()
+    with record(monitor, tmp_path / "a.sysadm") as recorder:
+
+        async def feed() -> None:
+            monitor.feed(state(1), NOON + 100)
+            monitor.tables.append_connection("clock", server="nas", time=NOON)
+            monitor.feed(state(2), NOON + 1)
+            monitor.feed(state(3), NOON + 50)
+            monitor.tables.append_connection("lost", server="nas", time=NOON + 60)
+
+        recorder._loop.run(feed())
+    entries = list(reader.read(tmp_path / "a.sysadm", Selection(), Place()))
+    frames = [entry.frame for entry in entries if isinstance(entry, reader.Row)]
+    assert frames == [state(1), state(2), state(3)]
+    assert len(entries) == 5
+
+
 def test_a_range_of_time_and_one_event(tmp_path: Path) -> None:
     path = tmp_path / "a.sysadm"
     write(
