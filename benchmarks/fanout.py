@@ -48,7 +48,7 @@ Publish = Callable[[], None]
 
 
 def subscribers(port: int, count: int, stalled: int) -> None:
-    """Connect, subscribe, say so; then for each line ``bytes`` on stdin read that much everywhere and say so."""
+    """Connect, subscribe, say so; then for each number on stdin read that many bytes each and say so."""
     idle = [_subscriber(port, small=True) for _ in range(stalled)]
     active = [_subscriber(port) for _ in range(count)]
     print("ready", flush=True)
@@ -191,7 +191,7 @@ async def deliver(
 
 async def _let_drain(transports: list[Any], stalled: int) -> None:
     """Wait until the kernel has taken everything, as a source that is paced by its clients would."""
-    while sum(not t.is_closing() and t.get_write_buffer_size() > 0 for t in transports) > stalled:
+    while sum(not t.is_closing() and t.get_write_buffer_size() > 0 for t in transports) > stalled:  # noqa: ASYNC110
         await asyncio.sleep(0.0002)
 
 
@@ -211,7 +211,7 @@ async def memory(count: int = 1000) -> float:
 
 
 async def stalled_one() -> tuple[float, float]:
-    """What a stalled subscriber changes in the rate of 100 others, by wall clock and by the server's CPU time.
+    """What a stalled subscriber changes in the rate of 100 others, by wall clock and by CPU time.
 
     The second is what counts: other work on the machine comes and goes within a round, and does not cost CPU.
     """
@@ -246,7 +246,8 @@ async def main() -> int:
                 missed.append(f"{count} subscribers, {name}: {ratio:.2f} is less than 1.2")
     wall, change = await stalled_one()
     print(
-        f"one stalled subscriber beside 100 changes their rate by {change:+.1%} a second of CPU ({wall:+.1%} of wall)"
+        f"one stalled subscriber beside 100 changes their rate by {change:+.1%} a second of CPU"
+        f" ({wall:+.1%} of wall)"
     )
     if change < -0.1:
         missed.append(f"a stalled subscriber costs the others {-change:.0%}")

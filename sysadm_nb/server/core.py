@@ -405,7 +405,7 @@ class EventServer:
         self._hub.publish(name, wire.encode_event(name, text, time))
 
     def publish_frame(self, name: str, text: str) -> None:
-        """Send a frame word for word as it is, to those who are subscribed to ``name``; call it on the loop."""
+        """Send a frame word for word, to those who are subscribed to ``name``; call it on the loop."""
         message = wire.decode(text)
         if isinstance(message, wire.Event) and isinstance(message.args, dict):
             time = self._clock() if message.time is None else message.time

@@ -76,7 +76,7 @@ class Door:
         if self._crowd(connection.address) > 1:
             log.warning("too many connections: turned %s away", connection.address)
             return connection.respond(
-                http.HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections from your address, or altogether.\n"
+                http.HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections, from you or altogether.\n"
             )
         origins = request.headers.get_all("Origin")
         if any(origin not in self._origins for origin in origins):

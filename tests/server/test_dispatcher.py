@@ -9,6 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ def test_a_log_can_be_followed_once_a_second(tmp_path: Path) -> None:
     assert whole == "".join(f"{i}\n" for i in range(8))
     assert whole.startswith("".join(deltas)), "deltas follow each other, nothing twice, nothing left out"
     times = [when for when, text in told if text]
-    assert all(later - earlier > 0.9 for earlier, later in zip(times, times[1:-1], strict=False))
+    assert all(later - earlier > 0.9 for earlier, later in pairwise(times[:-1]))
 
 
 def test_while_a_command_runs_again_its_key_means_what_is_new(tmp_path: Path) -> None:

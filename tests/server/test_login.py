@@ -20,9 +20,11 @@ USERS = {"admin": "secret", "eve": ("look", "operator")}
 
 
 def test_nobody_unauthenticated_sees_more_than_identify() -> None:
-    with sa.serve(users=USERS, sources=[]) as server, dial(server.url) as inside, dial(
-        server.url, login=False
-    ) as stranger:
+    with (
+        sa.serve(users=USERS, sources=[]) as server,
+        dial(server.url) as inside,
+        dial(server.url, login=False) as stranger,
+    ):
         inside.request("events", "subscribe", ["dispatcher", "system-state", "life-preserver"])
         assert stranger.request("rpc", "identify", "")["args"]["type"] == "server"
         for namespace, name in (("rpc", "query"), ("events", "subscribe"), ("rpc", "logs"), ("no", "such")):
@@ -49,9 +51,10 @@ def test_a_token_is_good_whole_only_and_ends_with_auth_clear() -> None:
 
 
 def test_an_expired_token_ends_requests_but_not_events() -> None:
-    with sa.serve(users=USERS, sources=[], limits=Limits(token_life=0.2)) as server, dial(
-        server.url
-    ) as client:
+    with (
+        sa.serve(users=USERS, sources=[], limits=Limits(token_life=0.2)) as server,
+        dial(server.url) as client,
+    ):
         client.request("events", "subscribe", "system-state")
         assert client.receive(0.4) is None
         assert client.request("rpc", "query", {})["args"]["code"] == "401"
@@ -126,10 +129,13 @@ def test_tokens_live_on_with_use() -> None:
 
 
 def test_who_says_nothing_is_closed() -> None:
-    with sa.serve(users=USERS, sources=[], limits=Limits(login_timeout=0.3)) as server:
-        with dial(server.url, login=False) as stranger, dial(server.url) as inside:
-            assert stranger.wait_closed() == (1000, "")
-            assert inside.request("rpc", "query", {})["name"] == "response"
+    with (
+        sa.serve(users=USERS, sources=[], limits=Limits(login_timeout=0.3)) as server,
+        dial(server.url, login=False) as stranger,
+        dial(server.url) as inside,
+    ):
+        assert stranger.wait_closed() == (1000, "")
+        assert inside.request("rpc", "query", {})["name"] == "response"
 
 
 def test_secrets_are_in_no_repr_and_no_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -141,7 +147,9 @@ def test_secrets_are_in_no_repr_and_no_log(caplog: pytest.LogCaptureFixture) -> 
             client.request("rpc", "auth", {"username": user, "password": "an-almost-right-one"})
             token = client.login(user, password)
             client.request("rpc", "query", {"token": token})
-        shown = repr(server) + server._repr_html_() + repr(server._server) + repr(server.__dict__) + caplog.text
+        shown = (
+            repr(server) + server._repr_html_() + repr(server._server) + repr(server.__dict__) + caplog.text
+        )
     for secret in (password, token, "an-almost-right-one"):
         assert secret not in shown
 
@@ -197,7 +205,12 @@ def test_a_broken_user_file_names_the_line_and_not_its_content(tmp_path: Path, l
 
 
 def test_names_passwords_and_roles_are_checked(tmp_path: Path) -> None:
-    for name, password, role in (("a:b", "x", "wheel"), ("", "x", "wheel"), ("a", "", "wheel"), ("a", "x", "god")):
+    for name, password, role in (
+        ("a:b", "x", "wheel"),
+        ("", "x", "wheel"),
+        ("a", "", "wheel"),
+        ("a", "x", "god"),
+    ):
         with pytest.raises(InputError):
             save_user(tmp_path / "users", name, password, role)
     assert not (tmp_path / "users").exists()

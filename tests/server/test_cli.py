@@ -1,0 +1,221 @@
+"""``sysadm-nb serve`` and ``user`` as a person runs them, the configuration, and the unit files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from sysadm_nb.errors import InputError
+from sysadm_nb.server import config
+from sysadm_nb.server.limits import Limits
+from tests.server.wire_client import dial
+
+ROOT = Path(__file__).parents[2]
+PACKAGING = ROOT / "packaging"
+PROGRAM = (sys.executable, "-m", "sysadm_nb.cli")
+
+
+def run(*arguments: str, input: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROGRAM, *arguments],
+        input=input,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+    )
+
+
+class Service:
+    """``sysadm-nb serve`` under way; ``log`` is a file, so that the program never waits for a reader."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.log = folder / "log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [
+                    *PROGRAM,
+                    "serve",
+                    "--folder",
+                    str(folder),
+                    "--port",
+                    "0",
+                    *arguments,
+                ],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=ROOT,
+            )
+        assert self.process.stdout is not None
+        self.first_lines = [self.process.stdout.readline().strip()]
+        if "wss:" in self.first_lines[0]:
+            self.first_lines.append(self.process.stdout.readline().strip())
+
+    @property
+    def url(self) -> str:
+        return self.first_lines[0].removeprefix("serving ")
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        code = self.process.wait(30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+
+def test_serve_from_nothing_to_sigterm(tmp_path: Path) -> None:
+    assert "is in" in run("user", "add", "admin", "--file", str(tmp_path / "users"), input="secret\n").stdout
+    service = Service(tmp_path, "--source", "demo", "--log", "json", "--verbose")
+    try:
+        assert service.url.startswith("wss://127.0.0.1:")
+        shown = service.first_lines[1].removeprefix("certificate SHA-256 ")
+        tls = ssl.create_default_context(cafile=str(tmp_path / "server.crt"))
+        with dial(service.url, tls=tls, login=False) as client:
+            client.request("rpc", "auth", {"username": "admin", "password": "wrong\x1b[31m\nforged line"})
+            client.login()
+            client.request("events", "subscribe", "system-state")
+            client.until(lambda: bool(client.events("system-state")))
+            der = client.connection.socket.getpeercert(binary_form=True)  # type: ignore[attr-defined]
+        assert hashlib.sha256(der).hexdigest().upper() == shown.replace(":", "")
+        began = time.monotonic()
+    finally:
+        code = service.stop()
+    assert code == 0 and time.monotonic() - began < 20
+    lines = [json.loads(line) for line in service.log.read_text().splitlines()]
+    assert all(set(line) == {"time", "level", "logger", "message"} for line in lines)
+    assert any("failed login (auth) from 127.0.0.1" in line["message"] for line in lines)
+    assert "secret" not in service.log.read_text() and "forged" not in service.log.read_text()
+
+
+def test_serve_needs_somebody_who_may_log_in(tmp_path: Path) -> None:
+    done = run("serve", "--folder", str(tmp_path), "--port", "0")
+    assert done.returncode == 1
+    assert "nobody could log in" in done.stderr and "sysadm-nb user add" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_users_by_command(tmp_path: Path) -> None:
+    file = str(tmp_path / "users")
+    run("user", "add", "admin", "--file", file, input="one\n")
+    run("user", "add", "eve", "--role", "operator", "--file", file, input="two\n")
+    assert run("user", "list", "--file", file).stdout == "admin\twheel\neve\toperator\n"
+    assert run("user", "remove", "admin", "--file", file).returncode == 0
+    assert run("user", "list", "--file", file).stdout == "eve\toperator\n"
+    gone = run("user", "remove", "admin", "--file", file)
+    assert gone.returncode == 1 and "no user 'admin'" in gone.stderr
+    empty = run("user", "add", "admin", "--file", file, input="\n")
+    assert empty.returncode == 1 and "a password needs" in empty.stderr
+
+
+# --- the configuration --------------------------------------------------------------------------------------
+
+
+def test_the_sample_configuration_says_the_defaults() -> None:
+    path = PACKAGING / "sysadm-nb.toml"
+    sample = config.read(path)
+    for name, value in sample["limits"].items():
+        assert getattr(Limits(), name) == value, name
+    made = config.arguments(sample)
+    default = config.arguments({"folder": sample["folder"]})
+    sources = made.pop("sources"), default.pop("sources")
+    assert made == default
+    assert [source.name for source in sources[0]] == [source.name for source in sources[1]]
+    # What stands there as a comment is right too.
+    kept = r"^# (\[|certificate|key|url|fingerprint|users)"
+    text = re.sub(kept, r"\1", path.read_text(), flags=re.MULTILINE)
+    full = config.arguments(tomllib.loads(text))
+    assert full["bridge"] == "wss://bridge.example:12149" and full["tls"][0].name == "nas.crt"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("hots = 'x'", "no setting 'hots'"),
+        ("port = '12150'", "port cannot be '12150'"),
+        ("port = true", "port cannot be True"),
+        ("host =", "no TOML"),
+        ("[limits]\nlogin_failure = 3", "no setting limits.login_failure"),
+        ("[limits]\nframe_bytes = 0", "limits.frame_bytes must be a number above 0"),
+        ("[limits]\nframe_bytes = 1.5", "limits.frame_bytes must be a number above 0"),
+        ("[tls]\nkey = 'x'", "tls needs a certificate"),
+        ("[source.nosuch]\n", "no setting source.nosuch"),
+        ("sources = ['nosuch']", "no source called 'nosuch'"),
+        ("[bridge]\nport = 1", "no setting bridge.port"),
+    ],
+)
+def test_a_mistake_in_the_configuration_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "sysadm-nb.toml"
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        config.arguments(config.read(path))
+    assert message in str(error.value)
+
+
+def test_flags_count_over_the_file(tmp_path: Path) -> None:
+    run("user", "add", "admin", "--file", str(tmp_path / "users"), input="secret\n")
+    path = tmp_path / "config.toml"
+    path.write_text("host = '192.0.2.1'\nsources = ['demo']\ntls = true\n")
+    service = Service(tmp_path, "--config", str(path), "--host", "127.0.0.1", "--no-tls")
+    try:
+        assert service.first_lines[0].startswith("serving ws://127.0.0.1:")
+    finally:
+        assert service.stop(signal.SIGINT) == 0
+
+
+# --- unit files ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
+def test_the_systemd_unit_is_valid(tmp_path: Path) -> None:
+    unit = tmp_path / "sysadm-nb.service"
+    shutil.copy(PACKAGING / "systemd" / "sysadm-nb.service", unit)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, timeout=60
+    )
+    ours = [line for line in done.stderr.splitlines() if "sysadm-nb" in line]
+    assert not ours and done.returncode == 0, done.stderr
+
+
+def test_the_rc_script_is_valid_shell() -> None:
+    script = PACKAGING / "freebsd" / "sysadm_nb"
+    assert subprocess.run(["sh", "-n", str(script)], timeout=60).returncode == 0
+    assert "# PROVIDE: sysadm_nb" in script.read_text()
+
+
+def test_the_rc_script_starts_what_it_says(tmp_path: Path) -> None:
+    """With a stand-in for rc.subr that shows what would be run."""
+    script = (PACKAGING / "freebsd" / "sysadm_nb").read_text()
+    shown = tmp_path / "rc.subr"
+    shown.write_text('load_rc_config() { :; }\nrun_rc_command() { eval echo "$command" "$command_args"; }\n')
+    local = tmp_path / "sysadm_nb"
+    local.write_text(script.replace(". /etc/rc.subr", f". {shown}"))
+    done = subprocess.run(
+        ["sh", str(local), "start"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"sysadm_nb_enable": "YES", "sysadm_nb_user": "operator"},
+    )
+    command = done.stdout.split()
+    assert command[0] == "/usr/sbin/daemon"
+    assert command[command.index("-u") + 1] == "operator"
+    assert command[-5:] == [
+        "serve",
+        "--config",
+        "/usr/local/etc/sysadm-nb.toml",
+        "--folder",
+        "/var/db/sysadm-nb",
+    ]
