@@ -21,7 +21,7 @@ How a view is made
            async def do_kill(self, job):       # loop thread: the browser sent {"do": "kill", "job": 12}
                ...
 
-3. A **browser module**: ``NAME.js`` ends in ``export default view(render)``; ``base.js`` is put before it.
+3. A **browser module**: ``NAME.js`` ends in ``export default view(render)``; ``base.js`` comes before it.
    ``render({store, root, signal})`` builds its elements and returns ``draw()``, called once an animation frame
    after a change. Text of a server goes into the page by ``textContent`` alone.
 

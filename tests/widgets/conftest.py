@@ -31,9 +31,7 @@ class KeptComm(BaseComm):
             self.closed = True
         elif data.get("method") == "custom":
             content = data["content"]
-            self.sent.append(
-                {"kind": content["kind"], "size": len(content["body"])} | json.loads(content["body"])
-            )
+            self.sent.append({"kind": content["kind"]} | json.loads(content["body"]))
 
     def say(self, **content: Any) -> None:
         """A message from the browser."""
@@ -69,7 +67,7 @@ def tables() -> Tables:
 
 @pytest.fixture
 def job(tables: Tables) -> Callable[..., None]:
-    """Sends a dispatcher event of a subsystem's job: ``job("one", "running", ["sleep 1"], logs=["x"], codes=[0])``."""
+    """Sends an event of a subsystem's job: ``job("one", "running", ["sleep 1"], logs=["x"], codes=[0])``."""
 
     def send(
         process_id: str,

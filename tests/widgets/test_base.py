@@ -130,7 +130,7 @@ def test_a_failing_action_is_told_beside_the_view(view: Any, clock: Any) -> None
             time.sleep(0.005)
         assert view.model.state.values["error"]
     view.comm.say(do="nonsense")
-    view.comm.say(**{"do": "close"})  # only methods called do_... are to be had
+    view.comm.say(do="close")  # only methods called do_... are to be had
     view._tick()
     assert view.comm is not None
 
@@ -175,8 +175,9 @@ def test_a_view_does_not_keep_its_monitor(comms: Any, clock: Any, tables: Tables
             self.callbacks: list[Any] = []
 
         def on_close(self, callback: Any) -> Any:
-            self.callbacks.append(callback)
-            return lambda: self.callbacks.remove(callback)
+            callbacks = self.callbacks
+            callbacks.append(callback)
+            return lambda: callbacks.remove(callback)
 
     def show() -> JobsView:
         source = Source()

@@ -29,7 +29,7 @@ def send(
         tables.append(wire.encode_event(name, args), server=server)
 
 
-# -- events ---------------------------------------------------------------------------------------------------
+# -- events ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_malformed_frames_are_shown(events: EventsModel, tables: Tables) -> None
     assert "{nonsense" in events.state.texts.values()
 
 
-# -- backups --------------------------------------------------------------------------------------------------
+# -- backups ---------------------------------------------------------------------------------------------
 
 
 def say(
@@ -152,7 +152,7 @@ def test_backups_from_snapshot_to_failure() -> None:
     assert model.text().splitlines()[2].startswith("tank ")  # failures first
 
 
-# -- connections ----------------------------------------------------------------------------------------------
+# -- connections -----------------------------------------------------------------------------------------
 
 
 def test_gaps_are_counted_and_told(tables: Tables) -> None:
@@ -178,7 +178,7 @@ def test_the_monitors_own_word_wins(tables: Tables) -> None:
     assert "wrong password" in model.text()
 
 
-# -- all of them ----------------------------------------------------------------------------------------------
+# -- all of them -----------------------------------------------------------------------------------------
 
 
 def test_the_dashboard_opens_and_closes_all(comms: Any, clock: Any, tables: Tables) -> None:
