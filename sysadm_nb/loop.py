@@ -315,7 +315,7 @@ def nest() -> None:
             "nest() is for a notebook cell or another place with a running event loop: "
             "here blocking calls and asyncio.run work without it."
         ) from None
-    name = _nest_module(sys.version_info[:2], _version("ipykernel"))
+    name = nest_module()
     patched_by_first = hasattr(asyncio, "_nest_patched") and not hasattr(asyncio, "_nest_asyncio2")
     if patched_by_first and name == "nest_asyncio2":
         raise SysadmError(
@@ -332,6 +332,11 @@ def nest() -> None:
     except ValueError as error:  # uvloop and others
         raise SysadmError(f"The running event loop cannot be nested: {error}.") from None
     _nested = True
+
+
+def nest_module() -> str:
+    """Name of the module that `nest` uses in this environment."""
+    return _nest_module(sys.version_info[:2], _version("ipykernel"))
 
 
 def _nest_module(python: tuple[int, ...], ipykernel: tuple[int, ...] | None) -> str:

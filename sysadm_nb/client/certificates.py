@@ -142,14 +142,15 @@ def warn_insecure(address: Address, verify: object) -> None:
         )
 
 
-def _folder() -> Path:
+def folder() -> Path:
+    """Where the fingerprints are kept."""
     import platformdirs
 
     return platformdirs.user_config_path("sysadm_nb") / "servers"
 
 
 def _file(address: Address) -> Path:
-    return _folder() / f"{quote(address.host.lower(), safe='')}_{address.port}.sha256"
+    return folder() / f"{quote(address.host.lower(), safe='')}_{address.port}.sha256"
 
 
 def pinned(address: Address) -> str | None:

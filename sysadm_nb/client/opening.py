@@ -42,7 +42,8 @@ Verify = bool | str | os.PathLike[str]
 
 async def open_link(address: Address, verify: Verify, fingerprint: str | None, timeout: float) -> Link:
     """Open the socket and check the certificate; nothing secret has been sent yet."""
-    certificates.warn_insecure(address, verify)
+    if fingerprint is None:
+        certificates.warn_insecure(address, verify)
     if not address.secure and not address.loopback and verify is not False:
         raise ConnectionFailed(
             f"{address} is another machine and ws:// is not encrypted: use wss://. "
