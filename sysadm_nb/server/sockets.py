@@ -120,7 +120,8 @@ class Socket(ServerConnection):
         super().connection_lost(exc)
 
     def _write(self, data: bytes) -> None:
-        if self.closing or self.protocol.state is not State.OPEN:
+        # A transport that has lost its peer logs a warning for every write: strangers could fill the log.
+        if self.closing or self.protocol.state is not State.OPEN or self.transport.is_closing():
             return
         behind = self.transport.get_write_buffer_size()
         if behind > self.buffer_bytes:
