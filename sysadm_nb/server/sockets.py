@@ -119,8 +119,17 @@ class Socket(ServerConnection):
         self.door.leave(self.address)
         super().connection_lost(exc)
 
+    def send_data(self) -> None:
+        """What websockets itself has to send: the handshakes, and a pong for every ping."""
+        if self.transport.is_closing():
+            # A transport that has lost its peer logs a warning for every write: strangers could fill the log.
+            self.protocol.data_to_send()
+        elif self.transport.get_write_buffer_size() > 2 * self.buffer_bytes:
+            self.transport.abort()  # somebody who sends pings and reads no pong
+        else:
+            super().send_data()
+
     def _write(self, data: bytes) -> None:
-        # A transport that has lost its peer logs a warning for every write: strangers could fill the log.
         if self.closing or self.protocol.state is not State.OPEN or self.transport.is_closing():
             return
         behind = self.transport.get_write_buffer_size()

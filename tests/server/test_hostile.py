@@ -281,6 +281,16 @@ def test_who_never_reads_is_bounded_in_memory() -> None:
     assert grown < (5 + 16 + 40) * 2**20
 
 
+def test_pings_whose_pongs_are_never_read_are_bounded() -> None:
+    with sa.serve(users=USERS, sources=[], limits=Limits(buffer_bytes=100_000)) as server:
+        connection, _ = raw.handshake(server.url, receive_buffer=4096)
+        connection.settimeout(15)
+        with pytest.raises(OSError, match="reset|Broken pipe"):
+            for _ in range(1000):
+                connection.sendall(raw.masked(b"p" * 100, opcode=9) * 1000)
+        connection.close()
+
+
 # --- the long run -------------------------------------------------------------------------------------------
 
 
