@@ -107,7 +107,7 @@ def examples(all_cases: list[Case]) -> SimpleNamespace:
 
 
 def fit_weights(x: SimpleNamespace, kept: NDArray[np.intp], use: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Prior (4, K) and power (2, 2) by mean absolute error, in parts of what the best candidate does on the
+    """Prior (5, K) and power (2, 2) by mean absolute error, in parts of what the best candidate does on the
     kind."""
     errors = np.abs(np.clip(x.path + x.extra[:, None], 0, 100) - x.truth[:, None])
     scale = np.ones(len(x.truth))
@@ -192,7 +192,7 @@ from __future__ import annotations
 
 import numpy as np
 
-# log weight: always, for each unit of horizon, of length of history, of age of the regime (blend.situation)
+# log weight: always, for each unit of horizon, of length of history, of age of the regime, of plainness
 TRUST = {{
 {rows}
 }}

@@ -100,23 +100,30 @@ def evidence(tries: Tries, ahead: Floats) -> Floats:
 
 
 def situation(history: History, ahead: Floats) -> Floats:
-    """What weights depend on beside the evidence, (4, P): 1, horizon, length of history, age of regime."""
+    """What weights depend on beside the evidence, (5, P): 1, horizon, length of history, age of the
+    regime, and how plain the trend is: the change in all, in parts of what wandering alone would do.
+    """
     bins = np.maximum(history.bins, 1)
     width = history.smooth.shape[1]
     column = np.where(history.changes, np.arange(width), -1).max(axis=1)
     regime = width - np.maximum(np.where(column <= width - 8, column, -1), history.first)
+    row = np.arange(len(bins))
+    change = np.abs(history.smooth[:, -1] - history.smooth[row, np.minimum(history.first, width - 1)])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        plain = np.log(change / (history.noise * np.sqrt(bins)))
     return np.stack(
         [
             np.ones(len(bins)),
             np.clip(np.log(ahead / 25) / 2, -1.5, 1.5),
             np.clip(np.log(np.maximum(bins, 2) / 100) / 2, -1.5, 1.0),
             np.clip(np.log(bins / np.maximum(regime, 1)) * 0.7, 0, 1.5),
+            np.clip(np.where(np.isnan(plain), 0.0, plain), -1.5, 1.5),
         ]
     )
 
 
 def weigh(views: Floats, case: Floats, prior: Floats, power: Floats) -> Floats:
-    """Weights (K, P) from evidence (2, K, P), situation (4, P), prior (4, K) and power (2, 2)."""
+    """Weights (K, P) from evidence (2, K, P), situation (5, P), prior (5, K) and power (2, 2)."""
     steepness = np.maximum(power[:, :1] + power[:, 1:] * case[1], 0)
     score = prior.T @ case - (steepness[:, None, :] * views).sum(axis=0)
     weights = np.exp(score - score.max(axis=0))

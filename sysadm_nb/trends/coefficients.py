@@ -7,39 +7,39 @@ from __future__ import annotations
 
 import numpy as np
 
-# log weight: always, for each unit of horizon, of length of history, of age of the regime (blend.situation)
+# log weight: always, for each unit of horizon, of length of history, of age of the regime, of plainness
 TRUST = {
-    "stays": (-1.28, -0.24, 0.26, 0.08),
-    "drift": (-0.34, 0.09, -0.13, -0.23),
-    "drift_calm": (1.23, 1.25, -0.83, -1.00),
-    "median_week": (-0.47, -1.13, 0.30, -0.13),
-    "median_month": (0.63, 0.81, 0.21, 0.72),
-    "line": (3.28, 0.83, 0.10, -0.34),
-    "line_rate": (-0.18, 0.38, -0.07, -0.14),
-    "line_raw": (0.14, 0.01, 0.02, -0.02),
-    "line_60": (0.46, -0.23, 0.08, -0.06),
-    "line_28": (-1.66, -0.89, 0.21, 0.07),
-    "holt": (-2.15, -0.88, 0.41, 0.08),
-    "holt_slow": (-1.18, -0.62, -0.13, -0.03),
-    "regime_rate": (-0.25, 0.12, 0.21, 0.15),
-    "mean": (1.99, 0.80, -0.09, -0.00),
-    "bending": (0.95, 0.23, -0.55, 0.47),
-    "bending_recent": (-1.17, -0.53, -0.01, 0.39),
+    "stays": (-1.21, -0.30, 0.08, -0.01, -0.39),
+    "drift": (-0.30, 0.09, -0.20, -0.11, -0.08),
+    "drift_calm": (0.74, 0.86, -0.61, -0.91, 1.03),
+    "median_week": (-0.48, -1.26, 0.35, -0.11, 0.30),
+    "median_month": (0.74, 0.91, 0.07, 0.57, 0.74),
+    "line": (3.52, 0.51, 0.45, -0.16, -0.15),
+    "line_rate": (-0.13, 0.29, -0.08, -0.08, -0.02),
+    "line_raw": (0.08, 0.02, 0.02, -0.01, -0.04),
+    "line_60": (0.61, -0.31, 0.16, -0.06, 0.59),
+    "line_28": (-1.03, -0.40, 0.11, 0.06, -0.98),
+    "holt": (-1.21, -0.39, 0.24, 0.21, -0.85),
+    "holt_slow": (-0.82, -0.28, -0.13, -0.01, -0.52),
+    "regime_rate": (0.19, 0.05, 0.07, 0.46, 0.12),
+    "mean": (1.08, 0.75, -0.22, -0.01, -1.40),
+    "bending": (-0.81, -0.16, -0.38, 0.19, 2.07),
+    "bending_recent": (-0.96, -0.37, 0.08, -0.01, -0.43),
 }
 PRIOR = np.array(list(TRUST.values())).T
 # how steeply weights fall with relative error: near and far view, each always and for each unit of horizon
 POWER = np.array(
     [
-        [2.876, -6.563],
-        [8.089, 9.643],
+        [2.527, -6.191],
+        [7.639, 10.464],
     ]
 )
 # log factors of past errors, disagreement, noise, scatter: always, by horizon, by extrapolation
 WIDTH = np.array(
     [
-        [-0.093, -0.256, -0.083],
-        [0.114, 0.134, 0.241],
-        [-0.605, -0.384, 0.636],
-        [0.099, 0.028, -0.035],
+        [-0.061, -0.258, -0.069],
+        [0.081, 0.135, 0.265],
+        [-0.641, -0.386, 0.619],
+        [0.098, 0.026, -0.034],
     ]
 )

@@ -21,7 +21,9 @@ def histories(draw: st.DrawFn) -> pd.DataFrame:
     frames = []
     for number in range(draw(st.integers(1, 3))):
         count = draw(st.integers(1, 200))
-        steps = rng.gamma(1, draw(st.floats(0, 5)), count) + rng.normal(0, draw(st.sampled_from([0, 0.5, 5])), count)
+        steps = rng.gamma(1, draw(st.floats(0, 5)), count) + rng.normal(
+            0, draw(st.sampled_from([0, 0.5, 5])), count
+        )
         alloc = np.clip(300 + np.cumsum(steps), 1, 990)
         if draw(st.booleans()):
             alloc = np.clip(alloc - 200 * (np.arange(count) > count // 2), 1, None)
