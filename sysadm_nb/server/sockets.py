@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http
 import ipaddress
 import logging
@@ -13,7 +14,7 @@ from typing import Any, Final, Protocol
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
-from websockets.protocol import State
+from websockets.protocol import SEND_EOF, State
 
 from sysadm_nb.server.hub import Batch, frame
 from sysadm_nb.server.limits import Limits, Rate
@@ -120,14 +121,24 @@ class Socket(ServerConnection):
         super().connection_lost(exc)
 
     def send_data(self) -> None:
-        """What websockets itself has to send: the handshakes, and a pong for every ping."""
+        """What websockets itself has to send: the handshakes, and a pong for every ping.
+
+        In one write, and none to a transport that has lost its peer: asyncio logs a warning for each, and
+        strangers could fill the log.
+        """
+        pieces = self.protocol.data_to_send()
         if self.transport.is_closing():
-            # A transport that has lost its peer logs a warning for every write: strangers could fill the log.
-            self.protocol.data_to_send()
-        elif self.transport.get_write_buffer_size() > 2 * self.buffer_bytes:
+            return
+        if self.transport.get_write_buffer_size() > 2 * self.buffer_bytes:
             self.transport.abort()  # somebody who sends pings and reads no pong
-        else:
-            super().send_data()
+            return
+        self.transport.write(b"".join(pieces))
+        if SEND_EOF in pieces:
+            if self.transport.can_write_eof():
+                with contextlib.suppress(OSError, RuntimeError):
+                    self.transport.write_eof()
+            else:
+                self.transport.close()
 
     def _write(self, data: bytes) -> None:
         if self.closing or self.protocol.state is not State.OPEN or self.transport.is_closing():
