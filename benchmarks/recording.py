@@ -13,14 +13,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import itertools
+import re
 import statistics
 import tempfile
 import time
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.stream import frames
+from benchmarks.stream import START, frames
 from sysadm_nb import loop
 from sysadm_nb.recording import Recorder, open_recording
 from sysadm_nb.recording.writer import Frame, Writer
@@ -94,21 +95,54 @@ def cost(folder: Path, count: int, rounds: int) -> None:
     )
 
 
+_ID = re.compile(r"(sysadm_pkg_upgrade-\{[0-9a-f]+-\d+)")
+_ISO = re.compile(r'(?<="time_started":")[^"]+|(?<="time_finished":")[^"]+')
+_DATE = re.compile(r"[A-Z][a-z]{2} [A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d UTC \d{4}")
+
+
+def aged(texts: list[str], cycle: int, begin_us: int) -> list[str]:
+    """The same hours again at another time: other process ids, and dates that fit."""
+    shift = datetime.fromtimestamp(begin_us / 1e6, UTC) - START
+
+    def iso(found: re.Match[str]) -> str:
+        return (datetime.fromisoformat(found[0]) + shift).strftime("%Y-%m-%dT%H:%M:%S")
+
+    def date(found: re.Match[str]) -> str:
+        then = datetime.strptime(found[0], "%a %b %d %H:%M:%S UTC %Y") + shift
+        return then.strftime("%a %b %d %H:%M:%S UTC %Y")
+
+    out = []
+    for text in texts:
+        if '"name":"dispatcher"' in text:
+            text = _ISO.sub(iso, _ID.sub(rf"\1-{cycle}", text))
+        elif '"name":"life-preserver"' in text:
+            text = _DATE.sub(date, text)
+        out.append(text)
+    return out
+
+
 def build(path: Path, count: int) -> None:
     texts = frames(min(count, 20_000))
     step = YEAR / count
     writer = Writer(path)
-    numbered = zip(range(count), itertools.cycle(texts), strict=False)
     begin = time.perf_counter()
-    while batch := [
-        Frame(text, BEGIN + int(number * step), "nas", "live")
-        for number, text in itertools.islice(numbered, 10_000)
-    ]:
-        writer.write(batch)
+    for first in range(0, count, len(texts)):
+        start_us = BEGIN + int(first * step)
+        cycle = aged(texts, first, start_us)[: count - first]
+        for at in range(0, len(cycle), 5_000):
+            writer.write(
+                [
+                    Frame(text, start_us + int((at + number) * step), "nas", "live")
+                    for number, text in enumerate(cycle[at : at + 5_000])
+                ]
+            )
     writer.close()
     took = time.perf_counter() - begin
     size = path.stat().st_size / 1e9
-    print(f"built {count:,} frames over a year in {took:.0f} s ({count / took:,.0f}/s), {size:.1f} GB")
+    print(
+        f"built {count:,} frames over a year in {took:.0f} s ({count / took:,.0f}/s), {size:.1f} GB",
+        flush=True,
+    )
 
 
 def part(folder: Path, count: int) -> None:
@@ -122,7 +156,7 @@ def part(folder: Path, count: int) -> None:
             warnings.simplefilter("ignore")  # the tables keep a million rows of it
             past = open_recording(path, start=start)
         seconds[name] = time.perf_counter() - begin
-        print(f"  {name:15} {seconds[name]:9.3f} s, {past.tables.count('events'):>12,} frames")
+        print(f"  {name:15} {seconds[name]:9.3f} s, {past.tables.count('events'):>12,} frames", flush=True)
         del past
     path.unlink()
     share = seconds["last day again"] / seconds["all"]
