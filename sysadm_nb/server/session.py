@@ -172,7 +172,7 @@ class Session:
         else:
             raise Refused(401)
         if token is None:
-            # A token ends with the server that gave it: a client that comes back after a restart tries it first.
+            # A token ends with the server that gave it; whoever comes back after a restart tries it first.
             level = logging.INFO if name == "auth_token" else logging.WARNING
             log.log(level, "failed login (%s) from %s", name, self.address)
             blocks = failures.failed(self.address)
