@@ -422,7 +422,7 @@ def _told_before(source: Any) -> set[str]:
     found: set[str] = set()
     for recorder in getattr(source, "recorders", ()):
         try:
-            notes = reader.notes(recorder.path, "incident")
+            notes = reader.notes(recorder.base, "incident")
         except Exception as error:  # the recording may be brand new, or unreadable: then all is told
             log.debug("no incidents read from %s: %s", recorder.path, error)
             continue

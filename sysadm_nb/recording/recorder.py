@@ -85,6 +85,11 @@ class Recorder:
             self._loop.run(asyncio.sleep(0))
 
     @property
+    def base(self) -> Path:
+        """The recording's name, with which all its files are opened again."""
+        return self._writer.base
+
+    @property
     def path(self) -> Path:
         """The file that is written to; with rotation it changes."""
         return self._writer.path
