@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -11,7 +11,10 @@ import pandas as pd
 
 from ..errors import InputError
 from ..tables import job_updates
-from .evaluator import Evaluator
+from .evaluator import Evaluator, judge_rows
+from .incidents import incidents_frame
+from .keys import KeyIndex
+from .machine import Machine
 from .rules import RULE_TABLES, Rule
 
 Source: TypeAlias = Any
@@ -63,6 +66,30 @@ def backtest(rules: Iterable[Rule], source: Source, start: Moment = None, end: M
     if clock is not None:
         evaluator.tick(clock)
     return evaluator.table()
+
+
+class Past:
+    """One table of the past, sorted once, for trying a rule on it again and again: what a slider needs.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of a sampled table (pools, system), in the order in which they count (see `history`).
+    by : sequence of str
+        The key columns of the rules to come.
+    """
+
+    def __init__(self, frame: pd.DataFrame, by: Sequence[str]) -> None:
+        self.index = KeyIndex(by)
+        self.batch = self.index.take(frame)
+        self.clock = int(self.batch.at.max(initial=0))
+
+    def judge(self, rule: Rule) -> pd.DataFrame:
+        """What `backtest` says of a rule without a window."""
+        machine = Machine(rule, self.index.columns_of)
+        changes = machine.feed(*judge_rows(rule, self.batch))
+        changes += machine.tick(lambda kid: self.clock + self.index.shift[kid])
+        return incidents_frame((c.incident for c in changes if c.what == "fired"), rule.by or ())
 
 
 def history(

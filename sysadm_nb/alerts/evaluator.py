@@ -66,7 +66,7 @@ class _Group:
                         longer = self.history.extend(batch)
                     judged = _judge_windows(rule, batch, *longer)
                 else:
-                    judged = _judge(rule, batch)
+                    judged = judge_rows(rule, batch)
             except RuleError:
                 raise
             except Exception as error:  # a user's function may raise anything
@@ -78,7 +78,7 @@ class _Group:
         return out
 
 
-def _judge(rule: Rule, batch: Batch) -> tuple[Batch, Bools, Bools, Floats | None]:
+def judge_rows(rule: Rule, batch: Batch) -> tuple[Batch, Bools, Bools, Floats | None]:
     """Condition, end and measured value of each row."""
     if rule.absent_us is not None:
         if rule.condition is not None:

@@ -101,9 +101,10 @@ def check_function(
         raise RuleError(
             f"{where}: the function failed on sample rows: {error}. The columns are: {', '.join(schema)}"
         ) from error
-    except Exception:
+    except Exception as error:
         if not windowed:
-            raise
+            text = f"{type(error).__name__}: {error}"
+            raise RuleError(f"{where}: the function failed on sample rows: {text}") from error
         return condition  # a fit, say, that the few sample rows cannot serve
     if not (windowed and isinstance(said, bool | np.bool_)):
         _booleans(said, len(sample), where)

@@ -203,6 +203,11 @@ def _periods(labels: pd.DataFrame, now: int) -> list[_Period]:
     return out
 
 
+def against(rule: Rule, known: pd.DataFrame, labels: pd.DataFrame, span: tuple[int, int]) -> dict[str, Any]:
+    """One row of `evaluate`, for incidents that are known already; `span` in microseconds."""
+    return _judged(rule, known, _periods(labels, span[1]), span)
+
+
 def _judged(
     rule: Rule, known: pd.DataFrame, periods: list[_Period], span: tuple[int, int], name: str | None = None
 ) -> dict[str, Any]:

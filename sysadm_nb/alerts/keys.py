@@ -142,7 +142,7 @@ class KeyIndex:
         return kid
 
     def _clock(self, kid: Ints, at: Ints, backfill: Bools) -> tuple[Ints, Bools]:
-        """Key time of each row, and whether it counts."""
+        """Key time of each row, and whether it counts; `at` is put right where clocks jitter."""
         keep = np.ones(len(kid), bool)
         if not len(kid):
             return at, keep
@@ -171,7 +171,7 @@ class KeyIndex:
             if time >= newest:
                 newest, doubt = time, _NEVER
             elif not backfill[row] and time >= newest - JITTER_US:
-                doubt = _NEVER
+                at[row], doubt = newest, _NEVER
             elif not backfill[row] and doubt != _NEVER and time >= doubt - JITTER_US:
                 time = max(time, doubt)
                 # the time since the first row on the new clock is known, the step itself takes none

@@ -328,7 +328,7 @@ function render({ store, root, signal }) {
       box.checked = real;
       return h("li", { class: real ? "real" : "" }, h("label", {}, box,
         h("span", { class: "nb-cut lab-who" }, who), h("span", { class: "nb-quiet" }, day(start)),
-        h("span", {}, open ? `${long((end - start) / 1e6)}, still firing` : long((end - start) / 1e6)),
+        h("span", {}, open ? `${long((end - start) / 1e6)} so far` : long((end - start) / 1e6)),
         h("span", { class: "nb-quiet" }, peak === null ? "" : shown(peak, values.setting.value)), h("span", { class: "lab-real" }, real ? "real" : "")));
     }));
     const labels_ = values.labels ?? [];

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ..alerts import Rule
-from ..alerts.backtest import backtest, history
-from ..alerts.judge import evaluate
+from ..alerts.backtest import Past, backtest, history
+from ..alerts.judge import against
 from ..alerts.keys import KeyIndex
 from ..alerts.rules import DEFAULT_BY, RULE_TABLES, SAMPLED
 from ..errors import InputError
@@ -115,7 +115,8 @@ class LabModel:
         self.key: str | None = None
         self.labels: list[dict[str, Any]] = []
         self._frame = pd.DataFrame()
-        self._found = pd.DataFrame()
+        self._past: Past | None = None
+        self._connection: pd.DataFrame | None = None
         self._read: tuple[str, int] | None = None
         self._due = 0.0
         self.state.set("choices", choices())
@@ -137,10 +138,12 @@ class LabModel:
         count = self.tables.count("events" if table == "jobs" else table)
         if self._read == (table, count):
             return
-        frames = history([table], self.tables)
+        frames = history([table, "connection"], self.tables)
         frame = frames.get(table)
         columns = [n for n in RULE_TABLES[table] if n not in ("log", "altroot")]
         self._frame = pd.DataFrame(columns=columns) if frame is None else frame[columns].tail(NEWEST)
+        self._connection = frames.get("connection")
+        self._past = Past(self._frame, DEFAULT_BY[table]) if table in SAMPLED and len(self._frame) else None
         self._read = (table, count)
 
     def edit(self, **changes: Any) -> None:
@@ -178,7 +181,7 @@ class LabModel:
         self._load()
         if before != self._read or self.state.values.get("drawn") != [wanted.table, wanted.value, self.key]:
             self._draw_lines()
-        self._found = self._judge("result", wanted, rule)
+        self._judge("result", wanted, rule)
         self._judge_other()
         self.state.set("setting", asdict(wanted) | {"key": self.key, "rule": rule.described()})
         self.state.set("code", wanted.code())
@@ -240,17 +243,18 @@ class LabModel:
         self.state.set("words", words)
         self.state.set("range", _range(values, setting.value))
 
-    def _judge(self, name: str, setting: Setting, rule: Rule) -> pd.DataFrame:
-        found = (
-            backtest([rule], self._frame)
-            if len(self._frame)
-            else backtest([rule], {setting.table: self._frame})
-        )
-        names = (
-            found[list(rule.by or ())].astype("str").agg(" ".join, axis=1)
-            if len(found)
-            else pd.Series(dtype="str")
-        )
+    def _incidents(self, setting: Setting, rule: Rule) -> pd.DataFrame:
+        if self._past is not None:
+            return self._past.judge(rule)
+        frames = {setting.table: self._frame}
+        if self._connection is not None and setting.table != "connection":
+            frames["connection"] = self._connection
+        return backtest([rule], frames)
+
+    def _judge(self, name: str, setting: Setting, rule: Rule) -> None:
+        found = self._incidents(setting, rule)
+        parts = [found[name].astype("str").tolist() for name in rule.by or ()]
+        names = pd.Series([" ".join(part) for part in zip(*parts, strict=True)], found.index, dtype="str")
         if self.key is not None and len(found):
             found, names = found[names == self.key], names[names == self.key]
         span = self.state.values.get("span") or [0, 0]
@@ -265,8 +269,7 @@ class LabModel:
         }
         labels = self.label_frame()
         if len(self.labels) and span[1] > span[0]:
-            source = self._frame if self.key is None else self._frame[self._of_key()]
-            judged = evaluate([rule], source, labels).iloc[0]
+            judged = against(rule, found, labels, (span[0], span[1]))
             delay = judged["delay"]
             result["judged"] = {
                 "found": int(judged["found"]),
@@ -289,11 +292,6 @@ class LabModel:
             )
         ]
         self.state.set(name, result)
-        return found
-
-    def _of_key(self) -> Any:
-        names = self._frame[list(DEFAULT_BY[self.setting.table])].astype("str").agg(" ".join, axis=1)
-        return names == self.key
 
     # ---- what really was an incident -------------------------------------------------------------------
 
@@ -453,7 +451,8 @@ def _covers(label: dict[str, Any], start: int, end: int, key: str) -> bool:
 
 
 def _us(column: pd.Series[Any]) -> np.ndarray[Any, Any]:
-    return column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]").astype(np.int64)
+    stamps: np.ndarray[Any, Any] = column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]")
+    return stamps.astype(np.int64)
 
 
 def _plain(value: Any) -> float | None:

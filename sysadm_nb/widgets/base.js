@@ -116,6 +116,10 @@ function view(render) {
         const error = h("div", { class: "nb-error", role: "alert", hidden: true });
         const body = h("div", { class: "nb-body" });
         root.append(error, body);
+        // a notebook takes arrow keys that reach it: sliders and drop-downs need them first
+        root.addEventListener("keydown", (event) => {
+          if (event.target.matches("input, select, textarea") && event.key !== "Escape") event.stopPropagation();
+        });
         el.append(root);
         const ending = new AbortController();
         const draw = render({ store, root: body, signal: ending.signal });

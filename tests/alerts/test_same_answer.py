@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.alerts.histories import histories, rule_sets
 
 from sysadm_nb.alerts import Evaluator, Rule
 from sysadm_nb.alerts.backtest import backtest, clock_at
+from tests.alerts.histories import histories, rule_sets
 
 relaxed = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -20,7 +21,7 @@ def slices(history: dict[str, pd.DataFrame], cuts: list[int]) -> list[dict[str, 
     """The history in pieces, each from one frame number to the next."""
     edges = [0, *sorted(set(cuts)), 10**9]
     pieces = []
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
         piece = {}
         for name, frame in history.items():
             if len(frame):
@@ -35,7 +36,9 @@ def slices(history: dict[str, pd.DataFrame], cuts: list[int]) -> list[dict[str, 
     return pieces
 
 
-def fed(rules: list[Rule], pieces: list[dict[str, pd.DataFrame]], restarts: set[int], clock: int) -> pd.DataFrame:
+def fed(
+    rules: list[Rule], pieces: list[dict[str, pd.DataFrame]], restarts: set[int], clock: int
+) -> pd.DataFrame:
     evaluator = Evaluator(rules)
     for number, piece in enumerate(pieces):
         if number in restarts:
