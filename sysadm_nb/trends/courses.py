@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from sysadm_nb.trends import rowwise
 from sysadm_nb.trends.history import WEEK, History, take_apart
-from sysadm_nb.trends.panel import BY, DAY, Panel, read, times
+from sysadm_nb.trends.panel import BY, Panel, read, times
+from sysadm_nb.trends.rows import DAY
 from sysadm_nb.trends.rowwise import Floats, Ints
 
 KINDS = ("jump", "drop", "faster", "slower", "resized", "made anew", "gap")

@@ -14,7 +14,8 @@ from sysadm_nb.errors import InputError
 from sysadm_nb.trends.blend import Blend, blend
 from sysadm_nb.trends.candidates import NAMES
 from sysadm_nb.trends.history import History, take_apart
-from sysadm_nb.trends.panel import BY, DAY, Panel, read, times, window_microseconds
+from sysadm_nb.trends.panel import BY, Panel, read, times, window_microseconds
+from sysadm_nb.trends.rows import DAY
 from sysadm_nb.trends.rowwise import Floats
 from sysadm_nb.wire import format_size
 

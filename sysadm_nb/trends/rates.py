@@ -11,7 +11,8 @@ import pandas as pd
 from sysadm_nb.trends import rowwise
 from sysadm_nb.trends.courses import theil_slope
 from sysadm_nb.trends.history import take_apart
-from sysadm_nb.trends.panel import BY, DAY, Panel, read, times
+from sysadm_nb.trends.panel import BY, Panel, read, times
+from sysadm_nb.trends.rows import DAY
 from sysadm_nb.trends.rowwise import Floats, Ints
 
 LEAST_BINS = 3

@@ -104,10 +104,9 @@ def test_why_did_it_jump_on_tuesday(make: Make) -> None:
     nas = of[("nas", "tank")]
     assert nas["change"].unique().tolist() == ["rose by 186G"]
     assert nas["cause"].tolist() == ["job", "replication", "replication"]
-    assert (
-        nas["what"].iloc[0].endswith("Finished replication for tank")
-    )  # names the pool, and nearest in time
-    assert nas["failed"].tolist() == [False, False, True]
+    assert nas["what"].iloc[0] == "rsync -a /old /tank"  # names the pool, and is nearest in time
+    assert sorted(what.split()[-4] for what in nas["what"].iloc[1:]) == ["Finished", "Starting"]
+    assert nas["failed"].tolist() == [True, False, False]
     assert "snapshot" in of[("nas", "other")]["cause"].tolist()
     assert of[("far", "tank")]["cause"].isna().all()  # something changed, and nothing is known of it
 

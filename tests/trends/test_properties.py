@@ -38,7 +38,7 @@ def same(one: pd.DataFrame, other: pd.DataFrame, **tolerance: float) -> None:
     pd.testing.assert_frame_equal(one, other, check_dtype=False, **tolerance)  # type: ignore[arg-type]
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(histories(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(pools: pd.DataFrame, random: object) -> None:
     order = list(range(len(pools)))
@@ -48,7 +48,7 @@ def test_the_order_of_rows_does_not_matter(pools: pd.DataFrame, random: object) 
     same(trends.growth(pools), trends.growth(shuffled))
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(histories(), st.integers(2, 4))
 def test_duplicated_rows_do_not_matter(pools: pd.DataFrame, times: int) -> None:
     doubled = pd.concat([pools, *[pools.iloc[:: times - 1]] * (times - 1)])
@@ -56,7 +56,7 @@ def test_duplicated_rows_do_not_matter(pools: pd.DataFrame, times: int) -> None:
     same(trends.growth(pools), trends.growth(doubled))
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(histories(), st.sampled_from(["s", "ms", "us", "ns"]), st.booleans())
 def test_the_unit_of_time_does_not_matter(pools: pd.DataFrame, unit: str, naive: bool) -> None:
     time = pools["time"].dt.as_unit(unit)
@@ -64,7 +64,7 @@ def test_the_unit_of_time_does_not_matter(pools: pd.DataFrame, unit: str, naive:
     same(trends.forecast(pools), trends.forecast(other))
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(histories(), st.integers(-(10**15), 10**15))
 def test_a_constant_added_to_the_clock_does_not_matter(pools: pd.DataFrame, shift: int) -> None:
     by = pd.Timedelta(shift, unit="us")
@@ -74,7 +74,7 @@ def test_a_constant_added_to_the_clock_does_not_matter(pools: pd.DataFrame, shif
     same(trends.forecast(pools), later)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(histories(), st.sampled_from([2.0**-20, 0.5, 4.0, 1024.0, 2.0**30]))
 def test_scaling_bytes_scales_growth(pools: pd.DataFrame, factor: float) -> None:
     sizes = ["size_bytes", "alloc_bytes", "free_bytes"]
@@ -88,7 +88,7 @@ def test_scaling_bytes_scales_growth(pools: pd.DataFrame, factor: float) -> None
     np.testing.assert_allclose(scaled_ahead, ahead, rtol=1e-5, atol=1e-6)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     rate=st.floats(0, 5),
     start=st.floats(1, 300),
@@ -107,7 +107,7 @@ def test_on_a_noiseless_line_more_data_never_widens(
     assert widths[1] <= widths[0] + 1e-4, widths  # percentage points: floats' own rounding
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(histories())
 def test_bounds_hold_the_forecast_and_the_pool(pools: pd.DataFrame) -> None:
     path = trends.forecast_path(pools).dropna(subset=["alloc_lower"])
