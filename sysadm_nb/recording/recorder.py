@@ -45,6 +45,24 @@ class Recorder:
     in the file stays whole, the queue holds what it can, it tries again, and what did not fit is a gap row
     in the recording, with its two times.
 
+    Parameters
+    ----------
+    path : str or Path
+        Gone on with if it is a recording already. Two recorders may write into the same file.
+    rotate_bytes : int, optional
+        Begin a new file, named after the time, when one has this many bytes.
+    rotate_s : float, optional
+        Begin a new file when one is so many seconds old.
+    keep : int, optional
+        With rotation: delete all but the newest files.
+    max_queue : int
+        Bytes that may wait for the disk.
+
+    Raises
+    ------
+    RecordingError
+        If the file is something else, damaged, of a newer version, or cannot be made.
+
     Attributes
     ----------
     state : str
