@@ -314,6 +314,8 @@ def test_no_zfs_is_one_warning(bare, monkeypatch, caplog):
 
     async def scenario():
         async with started(bare, interval=0.02):
+            while not caplog.records:
+                await asyncio.sleep(0.02)
             await asyncio.sleep(0.3)
 
     with caplog.at_level(logging.WARNING):
@@ -327,6 +329,8 @@ def test_with_lpreserver_zfs_is_not_asked(place, openzfs):
 
     async def scenario():
         async with started(place, interval=0.01):
+            while not (home / "calls").exists():  # `zpool events` is followed in any case
+                await asyncio.sleep(0.05)
             await asyncio.sleep(0.3)
 
     run(scenario())

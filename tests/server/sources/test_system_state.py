@@ -172,7 +172,9 @@ def test_a_failing_zpool_is_told_and_makes_no_empty_sample(openzfs, caplog):
 
     async def scenario():
         async with started(SystemState(interval=0.05, hostname=lambda: "nas")) as events:
-            await asyncio.sleep(1.5)
+            while not caplog.records:
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.5)
             assert events.empty()
             openzfs(pools={"tank": POOL})
             return (await asyncio.wait_for(events.get(), 20))[1]
