@@ -22,6 +22,14 @@ def random_word(length: int) -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(length))
 
 
+TOKEN_LENGTH: Final = 40
+
+
+def is_token(text: str) -> bool:
+    """Whether it looks like a token that a server of ours gave out, at whatever time."""
+    return len(text) == TOKEN_LENGTH and text.isascii() and text.isalnum()
+
+
 @dataclass
 class Login:
     """Somebody who logged in."""
@@ -48,7 +56,7 @@ class Tokens:
     def issue(self, user: str, role: str) -> str:
         if len(self._logins) >= _MANY:
             self._forget_old()
-        token = random_word(40)
+        token = random_word(TOKEN_LENGTH)
         self._logins[self._key(token)] = Login(user, role, self._clock() + self._life)
         return token
 

@@ -14,7 +14,7 @@ from sysadm_nb.server import tls
 from sysadm_nb.server.calls import Parts, Refused, call
 from sysadm_nb.server.hub import RESENT, Carrier, Hub
 from sysadm_nb.server.limits import Limits
-from sysadm_nb.server.login import Failures, Login, Tokens, random_word
+from sysadm_nb.server.login import Failures, Login, Tokens, is_token, random_word
 from sysadm_nb.server.users import Users
 
 log = logging.getLogger(__name__)
@@ -143,8 +143,11 @@ class Session:
         if self._token is None:
             return None
         login = self._services.tokens.use(self._token)
-        if login is None:
-            self._token = None
+        role = None if login is None else self._services.users.role(login.user)
+        if login is None or role is None:  # the token is too old, or the user was taken out
+            self._logout()
+            return None
+        login.role = role
         return login
 
     def _logout(self) -> None:
@@ -172,9 +175,7 @@ class Session:
         else:
             raise Refused(401)
         if token is None:
-            # A token ends with the server that gave it; whoever comes back after a restart tries it first.
-            level = logging.INFO if name == "auth_token" else logging.WARNING
-            log.log(level, "failed login (%s) from %s", name, self.address)
+            log.warning("failed login (%s) from %s", name, self.address)
             blocks = failures.failed(self.address)
             if blocks:
                 log.warning("logins from %s are blocked", self.address)
@@ -199,7 +200,13 @@ class Session:
         token = fields.get("token")
         if not isinstance(token, str):
             raise Refused(401)
-        return token if self._services.tokens.use(token) is not None else None
+        login = self._services.tokens.use(token)
+        if login is None and is_token(token):
+            # A token ends with the server that gave it, and whoever comes back after a restart tries it first.
+            # It is not counted: nobody can guess one, and monitors of one address must not block each other.
+            log.info("outdated token from %s", self.address)
+            raise Refused(401)
+        return token if login is not None and self._services.users.role(login.user) is not None else None
 
     def _by_key(self, fields: dict[str, Any]) -> str | None:
         proof = fields.get("encrypted_string")

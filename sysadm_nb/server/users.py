@@ -9,6 +9,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from sysadm_nb.errors import InputError
+
+log = logging.getLogger(__name__)
 
 ROLES: Final = ("wheel", "operator")
 """``wheel`` may do everything, ``operator`` may look but not run, kill or change settings."""
@@ -65,6 +68,7 @@ class Users:
     def __init__(self, users: Mapping[str, str | tuple[str, str]] | str | Path) -> None:
         self._path: Path | None = None
         self._stamp: tuple[int, int] | None = None
+        self._told = ""
         self._entries: dict[str, _Entry] = {}
         self._hashing = asyncio.Semaphore(1)  # a flood of logins may take one core and 16 MiB, not more
         if isinstance(users, Mapping):
@@ -95,10 +99,22 @@ class Users:
         stat = self._path.stat()
         stamp = (stat.st_mtime_ns, stat.st_size)
         if stamp != self._stamp:
-            self._entries, self._stamp = read_file(self._path), stamp
+            self._stamp = stamp
+            self._entries = read_file(self._path)
+
+    def _refresh(self) -> None:
+        """See changes of the file at once; while it is broken or away, those it had last count."""
+        if self._path is not None:
+            try:
+                self._read()
+            except (OSError, InputError) as error:
+                if str(error) != self._told:
+                    log.error("the users are those of before: %s", error)
+                self._told = str(error)
 
     def role(self, name: str) -> str | None:
         """The role of a user, or None if there is no such user (any more)."""
+        self._refresh()
         entry = self._entries.get(name)
         return entry.role if entry else None
 
@@ -106,8 +122,7 @@ class Users:
         """The role of the user if the password is right, else None; an unknown user takes as long."""
         if not isinstance(name, str) or not isinstance(password, str) or len(password) > _MAX_PASSWORD:
             return None
-        if self._path is not None and self._path.exists():
-            self._read()  # a user added or removed counts at once
+        self._refresh()
         entry = self._entries.get(name, self._nobody)
         if entry.cost is None:
             digest = _hash(password, None, entry.salt)

@@ -101,6 +101,28 @@ def test_five_failures_block_the_address() -> None:
         assert inside.request("rpc", "query", {})["name"] == "response"
 
 
+def test_outdated_tokens_block_nobody() -> None:
+    with sa.serve(users=USERS, sources=[]) as server, dial(server.url, login=False) as client:
+        for _ in range(10):
+            outdated = {"token": "A1" * 20}
+            assert client.request("rpc", "auth_token", outdated)["args"]["code"] == "401"
+        client.login()
+
+
+def test_a_broken_user_file_leaves_the_users_as_they_were(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "users"
+    save_user(path, "admin", "secret")
+    with sa.serve(users=path, sources=[]) as server, dial(server.url) as client:
+        path.write_text("rubbish\n")
+        for _ in range(3):
+            assert client.request("rpc", "query", {})["name"] == "response"
+        path.unlink()
+        assert client.request("rpc", "query", {})["name"] == "response"
+    assert len([record for record in caplog.records if "those of before" in record.message]) == 2
+
+
 def test_a_block_ends_and_a_success_or_quiet_starts_the_count_again() -> None:
     now = [0.0]
     failures = Failures(L(), lambda: now[0])
@@ -175,7 +197,11 @@ def test_a_user_file_holds_hashes_for_its_owner_only(tmp_path: Path) -> None:
         assert server.credentials is None
         with dial(server.url) as client:
             assert client.request("rpc", "query", {})["name"] == "response"
-        # A change counts at once.
+            # A change counts at once, also for who is inside.
+            save_user(path, "admin", "secret", "operator")
+            assert set(client.request("rpc", "query", {})["args"].values()) == {"read"}
+            remove_user(path, "admin")
+            assert client.request("rpc", "query", {})["args"]["code"] == "401"
         save_user(path, "late", "comer")
         with dial(server.url, login=False) as client:
             client.login("late", "comer")
