@@ -132,7 +132,8 @@ class Socket(ServerConnection):
         if self.transport.get_write_buffer_size() > 2 * self.buffer_bytes:
             self.transport.abort()  # somebody who sends pings and reads no pong
             return
-        self.transport.write(b"".join(pieces))
+        if data := b"".join(pieces):  # asyncio refuses even nothing after the end was written
+            self.transport.write(data)
         if SEND_EOF in pieces:
             if self.transport.can_write_eof():
                 with contextlib.suppress(OSError, RuntimeError):
