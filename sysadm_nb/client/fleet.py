@@ -209,7 +209,7 @@ class Fleet:
         peers = self._bridges.pop(session.name, None)
         if peers is not None:
             await peers.close()
-            for behind in peers.sessions:
+            for behind in [one for one in peers.sessions if self.sessions.get(one.name) is one]:
                 await self.remove(behind.name)
         await session.close()
         self.sessions.pop(session.name, None)

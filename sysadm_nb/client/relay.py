@@ -163,11 +163,13 @@ class Relay:
 
     async def answers(self, peer: str, timeout: float) -> bool:
         """Whether a peer is there: not every bridge says that one has gone."""
-        link = self._links.get(peer) or self.link(peer)
+        link = self._links.get(peer)
+        if link is None or link.close_code is not None:
+            link = self.link(peer)
         with contextlib.suppress(TimeoutError, ConnectionLost):
             async with asyncio.timeout(timeout):
                 await (await link.ping())
-            return link.close_code is None
+            return peer in self._links  # it answered, or somebody else took it up
         return False
 
     async def identify(self, peer: str, timeout: float) -> dict[str, Any]:
@@ -262,9 +264,9 @@ class Peers:
             self._settled.set()
 
     async def _meet(self, relay: Relay, peer: str) -> None:
-        identity: dict[str, Any] = {}
+        identity = None
         began = asyncio.get_running_loop().time()
-        while not identity:
+        while identity is None:
             try:
                 identity = await relay.identify(peer, self._timeout)
             except SysadmError as error:

@@ -583,6 +583,7 @@ def test_clients_of_a_bridge_and_of_the_servers_own_port_are_served_alike(home, 
         ):
             await until(lambda: connected(fleet, "nas1"))
             assert nas.clients == 1
+            await fleet.remove("nas1")
             await fleet.remove("bridge")
             assert fleet.sessions == {}
             await until(lambda: nas.clients == 0)
