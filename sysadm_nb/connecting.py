@@ -207,11 +207,16 @@ def add(
         address, login, known = _read_target(one, user, password, key)
         settings = options | {
             "name": called or str(address),
-            "fingerprint": fingerprint or known,
+            "fingerprint": fingerprint,
             "since": since_us,
             "missing_since": heard.get(called or str(address)),
             "timeout": timeout,
         }
+        if known is not None and fingerprint is None:
+            settings |= {
+                "fingerprint": known,
+                "verify": False,
+            }  # checked, and not kept: it is of this process
         servers.append((address, login, settings))
     if many:
         _find_passwords(servers)

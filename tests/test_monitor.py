@@ -17,6 +17,7 @@ import sysadm_nb as sa
 from sysadm_nb import connecting, loop
 from sysadm_nb.client import certificates, parse_address
 from sysadm_nb.errors import (
+    CertificateChanged,
     CertificateUnknown,
     Closed,
     ConnectionLost,
@@ -341,6 +342,18 @@ def test_what_is_missing_is_asked_once_where_somebody_can_answer(tmp_path, monke
         assert len(script.requests) == before
 
 
+def test_a_server_of_this_process_with_tls_is_trusted_by_what_it_tells(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with sa.serve(sources=[], tls=True, folder=tmp_path / "server") as server:
+        assert server.url.startswith("wss://")
+        with sa.connect(server) as monitor:
+            assert monitor.servers[0].state == "connected"
+        assert certificates.pinned(parse_address(server.url)) is None
+        monkeypatch.setattr(type(server), "fingerprint", "00" * 32)
+        with pytest.raises(CertificateChanged):
+            sa.connect(server)
+
+
 def test_since_fetches_what_was_before() -> None:
     with sa.serve(sources=[]) as server:
         server.publish("life-preserver", SNAPSHOT)
@@ -533,6 +546,7 @@ def test_connect_and_open_connection_have_the_same_signatures() -> None:
 def test_the_exported_names() -> None:
     assert sorted(sa.__all__) == [
         "AlertLab",
+        "AlertsView",
         "Connection",
         "EventsView",
         "JobsView",

@@ -92,7 +92,7 @@ def check(address: Address, certificate: bytes | None, verify: object, fingerpri
                 "Nothing was sent. If the server was set up anew, check the fingerprint there and pass the "
                 "new one."
             )
-        if verify == "pin":
+        if verify == "pin" and pinned(address) != shown:
             trust(address, shown)
         return
     if verify is False:

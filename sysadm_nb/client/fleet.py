@@ -254,11 +254,6 @@ class Fleet:
 
         await asyncio.gather(*(ask(session) for session in list(self.sessions.values())))
 
-    async def recover(self, start: int) -> None:
-        """Fetch what happened since a time (µs) from the logs of every connected server."""
-        connected = [session for session in self.sessions.values() if session.state == "connected"]
-        await asyncio.gather(*(session.recover(start) for session in connected))
-
     # -- jobs -------------------------------------------------------------------------------------------
 
     async def run(self, commands: list[str], id: str, *, server: str | None, timeout: float) -> int:

@@ -404,13 +404,6 @@ class Session:
         else:
             self._row("backfilled", report, ends)
 
-    async def recover(self, start: int) -> None:
-        """Fetch from the server's logs what happened since a time (µs) and is not in the tables."""
-        connection = self.live()
-        self.rights = self.rights or await self._ask_rights(connection)
-        now = now_us()
-        await self._backfill(connection, Gap(start, now, told=True), now)
-
     # -- what others use --------------------------------------------------------------------------------
 
     def live(self) -> Connection:
