@@ -202,7 +202,7 @@ class Session:
             raise Refused(401)
         login = self._services.tokens.use(token)
         if login is None and is_token(token):
-            # A token ends with the server that gave it, and whoever comes back after a restart tries it first.
+            # A token ends with the server that gave it; whoever comes back after a restart tries it first.
             # It is not counted: nobody can guess one, and monitors of one address must not block each other.
             log.info("outdated token from %s", self.address)
             raise Refused(401)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conformance.conftest import STATE, UnderTest
 from tests.conformance.differences import DIFFERENCES, find
-from tests.conformance.replay import Player, Step, comparable, is_event, outcomes, sign, split, steps
+from tests.conformance.replay import WAIT, Player, Step, comparable, is_event, outcomes, sign, split, steps
 
 JOBS_FOLDER = "/usr/local/share/jobs"
 
@@ -83,7 +83,7 @@ def _cut(frame: str) -> bool:
 
 def compare(name: str, step: Step, expected: list[str], got: list[str], server: UnderTest) -> str | None:
     # Of events, only those that a subscribe sends again have a place; the others come when they come.
-    keep = is_subscribe(step)
+    keep = is_subscribe(step) and server.ours  # another has its own state, and tells of it when it likes
     ours = [normal(name, frame) for frame in got if keep or not is_event(frame)]
     theirs = [normal(name, frame) for frame in expected if keep or not is_event(frame)]
     ours = [frame for frame in ours if not _is_dispatcher_event(frame)]
@@ -109,8 +109,11 @@ def _is_dispatcher_event(frame: Any) -> bool:
 
 def normal(name: str, frame: str) -> Any:
     if _cut(frame) or len(frame) > 100_000:
-        return frame[:300]
+        return re.sub(r'"hostname":"[^"]*"', "", frame[:1000])[:200]
     prefix, value = comparable(frame)
+    if isinstance(value["args"], dict) and isinstance(value["args"].get("jobs"), dict):
+        # Which queues were used before does not matter.
+        value["args"]["jobs"] = {queue: jobs for queue, jobs in value["args"]["jobs"].items() if jobs}
     if name == "06_read_logs" and isinstance(value, dict) and value.get("name") == "response":
         logged = told(value["args"])
         return [prefix, value["args"] if logged is None else logged]
@@ -141,8 +144,8 @@ def told(args: Any) -> Any:
 
 def test_login(under_test: Make) -> None:
     server = under_test()
-    if not server.ours:
-        pytest.skip("needs three users with known passwords and roles")
+    # of users and pools that only our server is sure to have
+    others = ("a3", "a9", "q7", "a10", "a11", "q8", "l8", "z1", "z2")
     tokens: dict[str, str] = {}
     original: dict[str, str] = {}
 
@@ -158,6 +161,8 @@ def test_login(under_test: Make) -> None:
 
     different = []
     for step in steps("01_auth"):
+        if step.id in others and not server.ours:
+            continue
         before(step)
         player = server.player(step.connection)
         player.send(adapted(step, server))
@@ -165,7 +170,7 @@ def test_login(under_test: Make) -> None:
         for frame in got:
             value = json.loads(frame)
             if isinstance(value["args"], list):
-                assert value["args"][1] == 900  # seconds the token lives
+                assert value["args"][1] == 900 or not server.ours  # seconds the token lives
                 tokens[value["id"]] = value["args"][0]
         if problem := compare("01_auth", step, step.came, got, server):
             different.append(problem)
@@ -240,11 +245,9 @@ def _request(namespace: str, name: str, args: Any, id: str = "q") -> str:
 
 def test_subscriptions(under_test: Make) -> None:
     server = under_test()
-    if not server.ours:
-        pytest.skip("needs a system-state event at a given moment")
 
     def before(step: Step) -> None:
-        if step.id == "s1":
+        if step.id == "s1" and server.ours:
             server.server.publish("system-state", STATE)
 
     assert play("02_subscribe", server, before=before) == ""
@@ -258,8 +261,10 @@ def test_generic_jobs(under_test: Make) -> None:
 
     def before(step: Step) -> None:
         killed = {"l4": "sleeper", "l5": "sleeper2"}.get(step.id)
-        if killed and server.ours:
-            server.player().until(lambda frames: killed in outcomes(frames))
+        if killed:
+            server.player().until(
+                lambda frames: killed in outcomes(frames), timeout=WAIT if server.ours else 2
+            )
 
     assert play("03a_dispatcher_generic", server, before=before) == ""
     expected = outcomes([f for step in steps("03a_dispatcher_generic") for f in step.came if not _cut(f)])
@@ -272,6 +277,11 @@ def test_generic_jobs(under_test: Make) -> None:
         assert [run.codes for run in ours.pop("sleeper2")] == [{"sleep 30": "15"}]
         burst = ours.pop("burst")[0].logs[f"{JOBS_FOLDER}/burst.sh"]
         assert len(burst.splitlines()) == 60
+    else:  # the scripts of the capture, what is a matter of taste, and when a job is killed
+        scripts = {id for id, runs in expected.items() if JOBS_FOLDER in str(runs)}
+        for id in {"quotes", "burst", "sleeper", "sleeper2"} | scripts:
+            ours.pop(id, None)
+            expected.pop(id, None)
     assert ours == expected
 
 
@@ -349,8 +359,8 @@ def _wait_for_log(server: UnderTest, step: Step) -> None:
 def test_malformed_frames(under_test: Make) -> None:
     server = under_test()
     assert play("07a_malformed", server) == ""
-    long_ids = [frame for frame in server.player().frames if len(frame) > 100_000]
-    assert [len(frame) for frame in long_ids] == [1_000_086] * 2
+    long_ids = [split(frame)[1]["id"] for frame in server.player().frames if len(frame) > 100_000]
+    assert [len(id) for id in long_ids] == [1_000_000] * 2
 
 
 def test_order_of_replies(under_test: Make) -> None:
@@ -364,6 +374,8 @@ def test_order_of_replies(under_test: Make) -> None:
     for step in pipelined:
         player.send(step.frame)
     assert sorted(split(frame)[1]["id"] for frame in player.replies(10)) == [f"p{i}" for i in range(10)]
+    if not server.ours:
+        return  # who knows what is slow there
     for step in slow:
         player.send(step.frame)
     assert [split(frame)[1]["id"] for frame in player.replies(3)][-1] == "slow"
@@ -396,3 +408,39 @@ def test_the_table_has_no_idle_rows() -> None:
         for step in steps(name)
     }  # fmt: skip
     assert [request for row in DIFFERENCES for request in row.requests if request not in played] == []
+
+
+@pytest.mark.parametrize("name", ["04_system_state", "05_life_preserver"])
+def test_what_a_source_reports_arrives_as_it_is(under_test: Make, name: str) -> None:
+    """The captured events are published where they came, and must come the same; the last to who is late."""
+    server = under_test()
+    if not server.ours:
+        pytest.skip("needs events at given moments")
+    different = []
+    for step in steps(name):
+        player = server.player(step.connection)
+        player.send(adapted(step, server))
+        replies = _up_to_last_reply(step.came)
+        got = player.replies(sum(not is_event(frame) for frame in replies))
+        if step.id != "logs" and (problem := compare(name, step, replies, got, server)):
+            different.append(problem)
+        if step.id == "logs":
+            different.extend(_logs_differ(step, got[-1]))
+        for frame in [frame for _, frame in step.since][len(replies) :]:
+            value = split(frame)[1]
+            server.server.publish(value["name"], value["args"])
+            came = server.player("A").receive(WAIT)
+            if came is None or normal(name, came) != normal(name, frame):
+                different.append(f"{name}: {frame[:200]} came as {str(came)[:200]}")
+    assert "\n".join(different) == ""
+
+
+def _logs_differ(step: Step, ours: str) -> list[str]:
+    """Every entry of the original's log is in ours (which keeps those of the same second too)."""
+    theirs, kept = split(step.came[-1])[1]["args"], split(ours)[1]["args"]
+    return [
+        f"{log} lacks {str(entry)[:200]}"
+        for log, entries in theirs.items()
+        for key, entry in entries.items()
+        if key and entry not in kept.get(log, {}).values()
+    ]
