@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 PASSWORD_VARIABLE = "SYSADM_NB_PASSWORD"  # noqa: S105 - the name of a variable
 KEYRING_SERVICE = "sysadm_nb"
+BRIDGE_ADVICE = (
+    "A bridge lets in keys that its owner has registered, and nobody else: connect with user= and key=True, "
+    "after `sysadm-nb bridge key add NAME login.pub` there."
+)
 TOKEN_LIFE_S = 840.0  # 900 since the last request, less what clocks and networks take
 
 
@@ -107,7 +111,7 @@ class Login:
     def _accept(self, connection: Connection, reply: Any) -> None:
         token = reply[0] if isinstance(reply, list) and reply else None
         if not isinstance(token, str) or not token:  # a bridge's way of saying no
-            raise LoginRefused(f"{connection.name} refused the login of {self.user!r}.")
+            raise LoginRefused(f"{connection.name} refused the login of {self.user!r}. {BRIDGE_ADVICE}")
         self._token = token
         self.touch()
         connection.user = self.user

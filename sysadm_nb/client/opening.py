@@ -19,12 +19,13 @@ from sysadm_nb import wire
 from sysadm_nb.client import certificates
 from sysadm_nb.client.address import Address, parse_address
 from sysadm_nb.client.connection import Connection, Link
-from sysadm_nb.client.login import Login, find_password, password_needed
+from sysadm_nb.client.login import BRIDGE_ADVICE, Login, find_password, password_needed
 from sysadm_nb.errors import (
     CertificateUnknown,
     ConnectionFailed,
     ConnectionLost,
     HostUnknown,
+    LoginRefused,
     NotSysadm,
     PortRefused,
     RequestRefused,
@@ -204,6 +205,8 @@ async def connect_once(
             from sysadm_nb.client.relay import Relay
 
             connection.relay = Relay(connection)
+            if login.user is None:
+                raise LoginRefused(f"{connection.name} is a bridge. {BRIDGE_ADVICE}")
         await login(connection, timeout)
     except BaseException as error:
         await connection.close()

@@ -166,17 +166,15 @@ def test_a_server_behind_a_real_bridge(captures, certificate, key):
     assert told[0]["args"] == {"md5_keys": [keys.checksum(key)]}
 
 
-def test_without_a_key_nobody_behind_a_bridge_is_met(captures, certificate):
+def test_without_a_key_nobody_behind_a_bridge_is_met(captures, certificate, key):
     async def scenario():
         async with recorded_bridge(captures, certificate) as recorded:
             fleet = Fleet(Tables())
+            options = {"fingerprint": fingerprint(certificate[0]), "timeout": 20}
             try:
-                await fleet.add(
-                    parse_address(recorded.url),
-                    Login(None),
-                    fingerprint=fingerprint(certificate[0]),
-                    timeout=1,
-                )
+                with pytest.raises(LoginRefused, match=r"is a bridge\. A bridge lets in keys that its owner"):
+                    await fleet.add(parse_address(recorded.url), Login(None), **options)
+                await fleet.add(parse_address(recorded.url), Login("root", key=key), **options)
                 relay = next(iter(fleet.sessions.values())).connection.relay
                 with pytest.raises(LoginRefused, match="take no passwords: connect with key=True"):
                     await relay.open(PEER, Login("root", "secret"), 5)

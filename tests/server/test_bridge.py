@@ -304,7 +304,17 @@ def test_an_unknown_key_is_refused(home, certified, key):
         async with bridge(certified, home) as running, watching(running, key, Tables()):
             pass
 
-    with pytest.raises(LoginRefused, match="refused the login"):
+    with pytest.raises(LoginRefused, match=r"refused the login of 'admin'\. A bridge lets in keys"):
+        run(scenario())
+
+
+def test_a_password_is_no_use_at_a_bridge(home, certified):
+    async def scenario():
+        async with bridge(certified, home) as running:
+            login = Login("admin", "secret")
+            await Fleet(Tables()).add(parse_address(running.url), login, fingerprint=running.fingerprint)
+
+    with pytest.raises(LoginRefused, match="connect with user= and key=True"):
         run(scenario())
 
 
