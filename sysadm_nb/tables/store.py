@@ -83,17 +83,24 @@ class Store:
                 self._newest = times[-1]
         rows.clear()
         self._frame = None
+        # Putting a keyed store in order costs as much as it has rows: not for every few rows beyond the bound.
+        self._trim(slack=self.max_rows // 8 if self.keyed else 0)
+
+    def _trim(self, slack: int = 0) -> None:
         excess = self.added - self.first - self.max_rows
-        if excess > 0:
-            if self.keyed:
-                self._put_in_order()
-            for column in self.columns.values():
-                column.drop(excess)
-            self.first += excess
+        if excess <= slack:
+            return
+        if self.keyed:
+            self._put_in_order()
+        for column in self.columns.values():
+            column.drop(excess)
+        self.first += excess
+        self._frame = None
 
     def snapshot(self, more: Sequence[Row] = ()) -> pd.DataFrame:
         """The table as of now, in order of time; ``more`` are rows that may still change."""
         self.flush()
+        self._trim()
         if more:
             return self._frame_of(merge(self._in_order(), self._loose(more)))
         if self._frame is None:
