@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+import sysadm_nb as sa
 from sysadm_nb.server import system_state, zfs
 from sysadm_nb.server.source import BadRequest, Source, resolve
 from sysadm_nb.server.system_state import SystemState, overall_priority
@@ -229,3 +230,22 @@ def test_unknown_pool_is_a_bad_request_with_the_tools_own_words(openzfs):
     openzfs(pools={}, datasets={})
     with pytest.raises(BadRequest, match="dataset does not exist"):
         run(SystemState().calls["sysadm/zfs"]({"action": "datasets", "zpool": "nosuch"}))
+
+
+@pytest.mark.parametrize("version", ["0.8", "2.3"])
+def test_in_a_notebook(openzfs, version):
+    """The whole way: this machine's zpool, a server in the kernel, the table of pools; no process is left."""
+    tank = {"avail": "1024", "mountpoint": "/tank", "refer": "0", "used": "2048"}
+    openzfs(version=version, pools={"tank": POOL | {"capacity": 95}}, snapshots={}, datasets={"tank": tank})
+    with sa.serve(sources="local") as server, sa.connect(server) as monitor:
+        limit = time.monotonic() + 30
+        while monitor.pools.empty or monitor.system.empty:
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        pools, system = monitor.pools, monitor.system
+        datasets = monitor.request("sysadm", "zfs", {"action": "datasets", "zpool": "tank"}, timeout=30)
+    assert set(pools["pool"]) == {"tank"}
+    assert set(pools["size_bytes"]) == {114890375168.0}
+    assert set(pools["priority"]) == {6.0}
+    assert set(system["priority"]) == {6.0}
+    assert datasets["datasets"]["tank"]["used_bytes"] == 2048
