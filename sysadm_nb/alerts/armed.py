@@ -139,9 +139,9 @@ class Armed:
     def _look(self) -> None:
         if not self.armed or self._working:
             return
+        self._working = True
         frames = self._feed.take() if self._feed.anything_new() else {}
         clocks = self._feed.clocks(time.time_ns() // 1000)
-        self._working = True
         asyncio.get_running_loop().create_task(self._judge(frames, clocks))
 
     async def _judge(self, frames: dict[str, pd.DataFrame], clocks: dict[str, int]) -> None:
@@ -380,10 +380,11 @@ class Armed:
         return self._caught_up.wait(timeout)
 
     def drain(self, timeout: float = 10.0) -> bool:
-        """Wait until all messages are out; False if some still wait then."""
+        """Wait until what came is judged and all messages are out; False if it takes longer."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
-            if not self._working and all(n.idle for n in self.notifiers):
+            judged = not self._feed.anything_new() and not self._working
+            if judged and all(n.idle for n in self.notifiers):
                 return True
             time.sleep(0.02)
         return False
@@ -447,4 +448,6 @@ def recorded_incidents(recording: Any) -> pd.DataFrame:
             value: Any = plain[name]
             plain[name] = None if value is None else int(value)
         incidents.append(Incident.from_json(plain))
-    return incidents_frame(incidents)
+    # JSON sorts keys; the server comes first everywhere else
+    names = {name for incident in incidents for name in incident.keys}
+    return incidents_frame(incidents, sorted(names, key=lambda name: (name != "server", name)))

@@ -237,7 +237,9 @@ def _judged(
         "found": len(delays),
         "precision": right.sum() / len(known) if len(known) else float("nan"),
         "recall": len(delays) / len(mine) if mine else float("nan"),
-        "delay": pd.Timedelta(microseconds=float(np.median(delays))) if delays else pd.NaT,
+        "delay": pd.Timedelta(microseconds=float(np.median(delays)))
+        if delays
+        else np.timedelta64("NaT", "us"),
         "false_alarms_per_week": false / weeks if weeks > 0 else float("nan"),
         "total": pd.Timedelta(microseconds=int(lengths.sum())),
         "longest": pd.Timedelta(microseconds=int(lengths.max(initial=0))),

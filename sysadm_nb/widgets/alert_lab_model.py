@@ -276,7 +276,7 @@ class LabModel:
                 "periods": int(judged["periods"]),
                 "false": int(judged["false_alarms"]),
                 "weekly": _plain(judged["false_alarms_per_week"]),
-                "delay_s": None if pd.isna(delay) else delay.total_seconds(),
+                "delay_s": None if pd.isna(delay) else pd.Timedelta(delay).total_seconds(),
             }
         newest = slice(max(len(found) - MOST_INCIDENTS, 0), None)
         result["incidents"] = [

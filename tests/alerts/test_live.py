@@ -1,0 +1,257 @@
+"""From frames to incidents: tables, a replay at speed, the program ``sysadm-nb watch``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import sysadm_nb as sa
+from sysadm_nb.alerts import Evaluator, Rules, absent, arm
+from sysadm_nb.alerts.backtest import moment_us
+from sysadm_nb.alerts.feeding import Feed
+from sysadm_nb.recording.writer import Frame, Writer
+from sysadm_nb.wire import encode_event
+from tests.alerts.histories import MINUTE, START, risen
+
+
+def every_rule() -> Rules:
+    rules = Rules()
+    rules.add("full", table="pools", when="capacity_pct > 80", for_="30min", until="capacity_pct < 75")
+    rules.add("sick", table="pools", when="health != 'ONLINE'", keep_for="20min", by=["pool"])
+    rules.add("risen", table="pools", when=risen, window="1h")
+    rules.add("jump", table="pools", when="change(capacity_pct) > 5", window="2h")
+    rules.add("gone", absent("pools", after="40min"))
+    rules.add("stuck", table="jobs", when="state == 'running'", for_="45min")
+    rules.add("failed", table="jobs", when="state == 'finished' and failed", stands="30min")
+    rules.add("replication", table="life_preserver", when="action == 'failed'", until="action == 'finished'")
+    rules.add("urgent", table="events", when="priority >= 6", by=["server", "event"], stands="1h")
+    return rules
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> list[tuple[str, int]]:
+    """Frames as a server sends them, each with its time."""
+    out, time = [], START
+    for _ in range(draw(st.integers(5, 40))):
+        time += draw(st.sampled_from([1, 5, 15, 15, 15, 40, 41, 90])) * MINUTE
+        kind = draw(st.sampled_from(["state", "state", "state", "job", "backup"]))
+        if kind == "state":
+            zpools = {
+                pool: {
+                    "capacity": f"{draw(st.sampled_from([70, 74, 78, 81, 91]))}%",
+                    "health": draw(st.sampled_from(["ONLINE", "ONLINE", "DEGRADED"])),
+                }
+                for pool in draw(st.sampled_from([["tank"], ["tank", "dozer"]]))
+            }
+            priority = draw(st.sampled_from(["0 - Information", "6 - Critical"]))
+            args: dict[str, Any] = {"hostname": "nas", "priority": priority, "zpools": zpools}
+            out.append((encode_event("system-state", args, time), time))
+        elif kind == "job":
+            id_ = draw(st.sampled_from(["a", "b"]))
+            state = draw(st.sampled_from(["pending", "running", "finished"]))
+            args = {"process_id": id_, "state": state}
+            if state == "finished":
+                args |= {"cmd_list": ["x"], "x": "log", "return_codes/x": draw(st.sampled_from(["0", "1"]))}
+            out.append((encode_event("dispatcher", args, time), time))
+        else:
+            text = draw(st.sampled_from(["Finished replication for tank", "Replication Failed for tank"]))
+            message = f"Thu Jan 01 07:21:12 UTC 2026: {text}"
+            args = {"class": "replication", "message": message, "priority": "0 - Information"}
+            out.append((encode_event("life-preserver", args, time), time))
+    return out
+
+
+def comparable(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.sort_values(["fired", "rule", "message"], kind="stable").reset_index(drop=True)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(sent=frames(), cuts=st.sets(st.integers(1, 40), max_size=6))
+def test_live_rows_of_tables_and_their_past(sent, cuts):
+    """Frames come into tables and a feed reads what is new; a backtest of the tables says the same."""
+    rules, tables = every_rule(), sa.Tables()
+    evaluator = Evaluator(rules)
+    feed = Feed(tables, evaluator.tables)
+    for number, (text, time_) in enumerate(sent):
+        tables.append(text, server="nas", received=time_)
+        if number in cuts:
+            evaluator.feed(feed.with_jobs(feed.take()))
+            evaluator = Evaluator(rules, json.loads(json.dumps(evaluator.state())))
+    evaluator.feed(feed.with_jobs(feed.take()))
+    evaluator.tick(sent[-1][1])
+    pd.testing.assert_frame_equal(evaluator.table(), rules.backtest(tables))
+
+
+def write(path: Path, sent: list[tuple[str, int]], server: str = "nas") -> Path:
+    writer = Writer(path)
+    writer.write([Frame(text, time_, server, "live") for text, time_ in sent])
+    writer.close()
+    return path
+
+
+@settings(max_examples=4, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(sent=frames())
+def test_through_a_replay_at_speed(tmp_path_factory, sent):
+    """A recording, played as fast as it goes to a monitor with armed rules: the same incidents."""
+    rules = every_rule()
+    path = write(tmp_path_factory.mktemp("replay") / "r.sysadm", sent)
+    with sa.open_recording(path) as past:
+        expected = rules.backtest(past)
+    with sa.replay(path, speed=float("inf")) as server, sa.connect(server, name="nas") as monitor:
+        armed = monitor.arm(rules)
+        deadline = time.monotonic() + 30
+        while monitor.tables.count("events") < len(sent) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert armed.drain(30)
+        assert armed.error == ""
+        with armed._lock:
+            armed._evaluator.tick(sent[-1][1])
+            found = armed.incidents
+        armed.disarm()
+    # how long one that fires has lasted by now depends on how far the clock has come, not on the batches
+    pd.testing.assert_frame_equal(comparable(found), comparable(expected))
+
+
+NIGHT = [70] * 10 + [86] * 8 + [70] * 10
+
+
+@pytest.fixture
+def night(tmp_path: Path) -> Path:
+    sent = []
+    for number, used in enumerate(NIGHT):
+        time_ = START + number * 15 * MINUTE
+        zpools = {"tank": {"capacity": f"{used}%", "health": "ONLINE"}}
+        sent.append((encode_event("system-state", {"hostname": "nas", "zpools": zpools}, time_), time_))
+    return write(tmp_path / "night.sysadm", sent)
+
+
+def program(*arguments: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
+    root = Path(sa.__file__).parents[1]
+    code = "import sys; from sysadm_nb.cli import main; sys.exit(main())"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    try:
+        return process.communicate(timeout=60)[0]
+    finally:
+        process.kill()
+
+
+def make_rules(folder: Path) -> Path:
+    rules = Rules()
+    rules.add(
+        "full", table="pools", when="capacity_pct > 80", for_="30min", message="{pool} {capacity_pct:.0f}"
+    )
+    rules.add("risen", table="pools", when=risen, window="1h", message="{pool} rises")
+    rules.save(folder / "rules.toml")
+    (folder / "mine.py").write_text(
+        "def risen(rows):\n    used = rows['capacity_pct']\n    return bool(used.iloc[-1] - used.min() > 5)\n"
+    )
+    return folder / "rules.toml"
+
+
+def test_a_dry_run_over_a_recording(tmp_path, night):
+    make_rules(tmp_path)
+    process = program("watch", "rules.toml", "--functions", "mine.py", "--dry-run", str(night), cwd=tmp_path)
+    said = finished(process)
+    assert process.returncode == 0, said
+    # over 80 % from sample 10 to 17; the rise is in the window until the last row at 70 % is an hour old
+    assert said.splitlines() == [
+        "2026-01-01T02:30:00Z warning risen: tank rises (for 0 days 00:45:00)",
+        "2026-01-01T03:00:00Z warning full: tank 86 (for 0 days 01:30:00)",
+        "2 incidents, 0 still firing at the end",
+    ]
+    without = program("watch", "rules.toml", "--dry-run", str(night), cwd=tmp_path)
+    assert "name the Python file that has it" in finished(without)
+    assert without.returncode != 0
+
+
+def test_a_file_with_an_attack_runs_nothing(tmp_path, night):
+    rules = make_rules(tmp_path)
+    rules.write_text(
+        rules.read_text().replace("capacity_pct > 80", "pool.to_csv('stolen') == capacity_pct or True")
+    )
+    process = program("watch", "rules.toml", "--functions", "mine.py", "--dry-run", str(night), cwd=tmp_path)
+    assert "cannot be called in an expression" in finished(process)
+    assert process.returncode != 0
+    assert not (tmp_path / "stolen").exists()
+
+
+def test_watching_a_server_until_sigterm(tmp_path):
+    make_rules(tmp_path)
+    with sa.serve(sources=[], users={"admin": "x"}, host="127.0.0.1", tls=False) as server:
+
+        def sample(used: int) -> None:
+            zpools = {"tank": {"capacity": f"{used}%", "health": "ONLINE"}}
+            server.publish("system-state", {"hostname": "h", "zpools": zpools})
+
+        arguments = ["watch", "rules.toml", "--functions", "mine.py", "--server", f"nas={server.url}"]
+        arguments += ["--user", "admin", "--state", "state.json", "--record", "kept.sysadm"]
+        process = program(*arguments, cwd=tmp_path, SYSADM_NB_PASSWORD="x")
+        try:
+            lines = []
+            assert process.stdout is not None
+            for line in process.stdout:
+                lines.append(line.strip())
+                if line.startswith("nas: connected"):
+                    time.sleep(1)
+                    sample(70)
+                    time.sleep(0.5)
+                    sample(90)
+                if "fired warning risen: tank rises" in line:
+                    break
+            process.send_signal(signal.SIGTERM)
+            rest = process.communicate(timeout=60)[0]
+        finally:
+            process.kill()
+    assert process.returncode == 0, [*lines, rest]
+    assert rest.strip().endswith("stopped")
+    state = json.loads((tmp_path / "state.json").read_text())
+    (incident,) = state["incidents"]
+    assert incident["rule"] == "risen" and incident["resolved"] is None
+    with sa.open_recording(tmp_path / "kept.sysadm") as past:
+        assert past.records("incident")["rule"].tolist() == ["risen"]
+
+
+def test_ticks_are_the_servers_own_time(monkeypatch):
+    """A server whose clock is a year behind is judged by its own clock, which goes on."""
+    tables, rules = sa.Tables(), Rules()
+    rules.add("gone", absent("pools", after=1, by=["server", "pool"]))
+    monkeypatch.setattr("sysadm_nb.alerts.feeding.GRACE_US", 0)
+    now = time.time_ns() // 1000
+    event = {"hostname": "nas", "zpools": {"tank": {"capacity": "50%"}}}
+    year = 365 * 86_400_000_000
+    tables.append(encode_event("system-state", event, now - year), server="nas", received=now)
+    got: list[Any] = []
+    with arm(tables, rules, got.append) as armed:
+        assert armed.caught_up()
+        deadline = time.monotonic() + 15
+        while not got and time.monotonic() < deadline:
+            time.sleep(0.05)
+    (news,) = got[0].news
+    assert news.incident.began == now - year
+    assert news.incident.fired == now - year + 1_000_000
+
+
+def test_times_people_write():
+    assert moment_us("2026-01-01") == START
+    assert moment_us("2026-01-01T01:00+01:00") == START
