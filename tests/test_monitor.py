@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 import weakref
@@ -307,6 +310,37 @@ def test_a_dead_server_never_hangs_a_cell() -> None:
     with pytest.raises(PortRefused):
         sa.connect(f"ws://127.0.0.1:{port}", user="root", password="x")
     assert not [monitor for monitor in open_monitors if not monitor.closed]
+
+
+def test_closing_does_not_wait_for_a_server_that_is_stuck() -> None:
+    with elsewhere(scripted()) as script:
+        monitor = sa.connect(script.url, user="root", password="secret")
+        monitor.loop.call(script.peers[0].transport.pause_reading)
+        started = time.monotonic()
+        monitor.close()
+        assert time.monotonic() - started < 10
+        with sa.connect(script.url, user="root", password="secret") as again:
+            again.loop.run(asyncio.sleep(0))  # the handle of another monitor is not affected
+
+
+def test_a_script_that_just_ends_closes_its_connections_without_a_word() -> None:
+    with elsewhere(scripted()) as script:
+        text = f"""
+            import sysadm_nb as sa
+            server = sa.serve(sources=[])
+            monitor = sa.connect({script.url!r}, user="root", password="secret")
+            fleet = sa.connect([server], timeout=5)
+            print(monitor.servers[0].state, len(fleet.servers))
+        """
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-X", "dev", "-c", textwrap.dedent(text)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "connected 1\n", "")
+        until(lambda: not script.peers)
 
 
 def test_wrong_password_and_none(server, monkeypatch) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.exceptions import ConnectionClosed
 
 from sysadm_nb import wire
 from sysadm_nb.client import open_connection, parse_address
@@ -288,6 +290,17 @@ def test_iteration_ends_when_the_connection_is_closed_here() -> None:
             asyncio.get_running_loop().call_later(0.05, lambda: asyncio.ensure_future(connection.close()))
             async for _ in connection:
                 pass
+
+    asyncio.run(main())
+
+
+def test_a_message_that_is_too_large_is_said_to_be() -> None:
+    async def main() -> None:
+        async with scripted() as script, open_connection(script.url, **LOGIN) as connection:
+            with contextlib.suppress(ConnectionClosed):
+                await script.publish("dispatcher", {"log": "x" * (64 * 2**20)})
+            lost = await asyncio.wait_for(connection.wait_lost(), 60)
+            assert "exceeds limit of 67108864 bytes" in str(lost)
 
     asyncio.run(main())
 
