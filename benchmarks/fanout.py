@@ -14,6 +14,7 @@ import contextlib
 import gc
 import json
 import os
+import resource
 import selectors
 import socket
 import statistics
@@ -229,6 +230,7 @@ async def stalled_one() -> tuple[float, float]:
 
 
 async def main() -> int:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     print(f"{'subscribers':>11}  {'events':<12}  {'broadcast/s':>12}  {'ours/s':>12}  ratio")
     missed = []
     idle = await memory()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import json
 import logging
@@ -70,12 +71,25 @@ def _serve(options: argparse.Namespace) -> int:
             f"nobody could log in: there is no {arguments['users']}. "
             f"Make it with `sysadm-nb user add NAME --file {arguments['users']}`"
         )
+    _allow_files(2 * arguments["limits"].connections)
     with Stop() as stop, serve(**arguments) as server:
-        print(f"serving {server.url}", flush=True)
+        everywhere = arguments["host"] in ("0.0.0.0", "::", "")  # noqa: S104
+        print(f"serving {server.url}" + (" and all other addresses" if everywhere else ""), flush=True)
         if server.fingerprint:
             print(f"certificate SHA-256 {server.fingerprint}", flush=True)
         stop.wait()
     return 0
+
+
+def _allow_files(count: int) -> None:
+    """Let this process have that many open files, as far as the system allows: half are for clients."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Stop:

@@ -123,7 +123,8 @@ class EventServer:
         bridge: str | None = None,
         bridge_fingerprint: str | None = None,
     ) -> None:
-        self.host, self.port = host, port
+        # With port 0 each address of localhost would get a port of its own.
+        self.host, self.port = "127.0.0.1" if host == "localhost" and port == 0 else host, port
         self.loopback = is_loopback(host)
         self.limits = limits or Limits()
         self._sources = list(sources)
@@ -186,8 +187,9 @@ class EventServer:
 
     @property
     def url(self) -> str:
-        """Where to connect to: ``ws://127.0.0.1:41234``."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        """Where to connect to from this machine: ``ws://127.0.0.1:41234``."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(self.host)  # noqa: S104
+        host = host or (f"[{self.host}]" if ":" in self.host else self.host)
         return f"{'wss' if self._tls else 'ws'}://{host}:{self.port}"
 
     async def start(self) -> None:

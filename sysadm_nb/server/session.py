@@ -191,6 +191,10 @@ class Session:
         user, password = fields.get("username"), fields.get("password")
         if not isinstance(user, str) or not isinstance(password, str):
             raise Refused(401)  # no attempt at anybody's password: not counted
+        if not password:
+            # Nobody has an empty one. The original client tries it from 127.0.0.1, again every minute, and
+            # would have everybody on this machine blocked.
+            raise Refused(401)
         if self._relayed:
             raise Refused(401)  # a bridge's owner could read it
         role = await self._services.users.check(user, password)

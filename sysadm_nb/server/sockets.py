@@ -54,6 +54,8 @@ class Door:
         self._origins = {*ORIGINS, *origins}
         self._inside: Counter[str] = Counter()
         self._total = 0
+        # A process without a file number left cannot even run a command or read a log.
+        self._most = min(limits.connections, max(1, _files_at_most() // 2))
 
     def enter(self, address: str) -> bool:
         """Count a connection; False if there are so many that this one is not even answered."""
@@ -63,8 +65,8 @@ class Door:
 
     def _crowd(self, address: str) -> float:
         """How full it is: above 1 there are too many, of this address or altogether."""
-        limits = self._limits
-        return max(self._total / limits.connections, self._inside[address] / limits.connections_per_address)
+        of_one = self._inside[address] / self._limits.connections_per_address
+        return max(self._total / self._most, of_one)
 
     def leave(self, address: str) -> None:
         self._total -= 1
@@ -93,6 +95,15 @@ class Door:
                 http.HTTPStatus.MISDIRECTED_REQUEST, "This server answers to localhost only.\n"
             )
         return None
+
+
+def _files_at_most() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return 2**31
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 2**31 if soft == resource.RLIM_INFINITY else soft
 
 
 def _host_name(host: str) -> str:

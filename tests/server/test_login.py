@@ -101,6 +101,14 @@ def test_five_failures_block_the_address() -> None:
         assert inside.request("rpc", "query", {})["name"] == "response"
 
 
+def test_empty_passwords_let_nobody_in_and_block_nobody() -> None:
+    with sa.serve(users=USERS, sources=[]) as server, dial(server.url, login=False) as client:
+        for user in ("admin", "nobody") * 5:
+            empty = {"username": user, "password": ""}
+            assert client.request("rpc", "auth", empty)["args"]["code"] == "401"
+        client.login()
+
+
 def test_outdated_tokens_block_nobody() -> None:
     with sa.serve(users=USERS, sources=[]) as server, dial(server.url, login=False) as client:
         for _ in range(10):
