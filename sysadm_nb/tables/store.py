@@ -83,7 +83,7 @@ class Store:
                 self._newest = times[-1]
         rows.clear()
         self._frame = None
-        # Putting a keyed store in order costs as much as it has rows: not for every few rows beyond the bound.
+        # Putting a keyed store in order costs as much as it has rows: not for a few beyond the bound.
         self._trim(slack=self.max_rows // 8 if self.keyed else 0)
 
     def _trim(self, slack: int = 0) -> None:
