@@ -12,6 +12,8 @@ import time
 import pytest
 import websockets.asyncio.client as websockets_client
 from cryptography.hazmat.primitives.asymmetric import rsa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 
 import sysadm_nb as sa
@@ -21,7 +23,7 @@ from sysadm_nb.client.address import parse_address
 from sysadm_nb.client.fleet import Fleet
 from sysadm_nb.client.login import Login
 from sysadm_nb.errors import CertificateUnknown, InputError, LoginRefused
-from sysadm_nb.server.bridge import Bridge
+from sysadm_nb.server.bridge import Bridge, Peer
 from sysadm_nb.server.core import EventServer
 from sysadm_nb.server.limits import Limits
 from sysadm_nb.tables import Tables
@@ -538,6 +540,67 @@ def test_keys_are_added_and_taken_away_while_it_runs(home, certified, key):
             await asyncio.wait_for(peer.socket.wait_closed(), 20)
 
     run(scenario())
+
+
+class FakeCarrier:
+    def __init__(self):
+        self.sent = []
+
+    def send(self, text):
+        self.sent.append(text)
+
+    def close(self, code, reason):
+        pass
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+FRAMES = st.one_of(
+    st.text(max_size=60),
+    st.binary(max_size=60),
+    st.builds(lambda to, body: f"{to}\n{body}", st.text(max_size=10), st.text(max_size=20)),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "namespace": st.sampled_from(["rpc", "events", "RPC"]) | JSON,
+            "name": st.sampled_from(["auth_ssl", "identify", "response", "auth_clear", "settings", "error"])
+            | JSON,
+            "id": st.sampled_from(["sysadm_bridge_request_ident", "bridge_request_list_keys", "x"]) | JSON,
+            "args": st.fixed_dictionaries(
+                {}, optional={"md5_keys": JSON, "type": JSON, "encrypted_string": JSON, "test_string": JSON}
+            )
+            | JSON,
+        },
+    ).map(json.dumps),
+)
+
+
+@settings(max_examples=150)
+@given(st.lists(FRAMES, max_size=10))
+def test_any_frames_leave_the_bridge_standing_and_others_alone(certified, frames):
+    """From one who never proved anything; and from one who is in, but shares no key with anybody."""
+
+    async def scenario():
+        running = Bridge(folder=certified)
+        other = Peer(running, FakeCarrier(), "other")
+        other.user, other.kind, other.keys = "other", "server", {"K"}
+        running._peers[other.id] = other
+        for user in (None, "somebody"):
+            peer = Peer(running, FakeCarrier(), "1.2.3.4")
+            peer.user = user
+            running._peers[peer.id] = peer
+            for frame in frames:
+                await peer.receive(frame)
+            await peer.receive(f"{other.id}\nhello")
+            for text in peer._carrier.sent:
+                json.loads(text)
+        return other._carrier.sent
+
+    told = run(scenario())
+    assert not any("hello" in text for text in told)
 
 
 # --- a server behind a bridge -----------------------------------------------------------------------------
