@@ -116,20 +116,19 @@ def test_it_logs_in_by_key(folder: Path) -> None:
     pem = private.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    with serve(folder) as server:
-        with dial(server) as connection:
-            client = OriginalClient(connection)
-            client.greet()
-            connection.send(frame("auth", {"password": "secret", "username": "root"}, "a"))
-            client.check_login(client.reply("a"))
-            register = {
-                "action": "register_ssl_cert",
-                "email": "",
-                "nickname": "desk",
-                "pub_key": pem.decode(),
-            }
-            connection.send(frame("settings", register, "s"))
-            assert client.reply("s")["name"] == "response"
+    with serve(folder) as server, dial(server) as connection:
+        client = OriginalClient(connection)
+        client.greet()
+        connection.send(frame("auth", {"password": "secret", "username": "root"}, "a"))
+        client.check_login(client.reply("a"))
+        register = {
+            "action": "register_ssl_cert",
+            "email": "",
+            "nickname": "desk",
+            "pub_key": pem.decode(),
+        }
+        connection.send(frame("settings", register, "s"))
+        assert client.reply("s")["name"] == "response"
     # The keys outlive the server.
     with serve(folder) as server, dial(server) as connection:
         client = OriginalClient(connection)

@@ -28,9 +28,7 @@ class WireClient:
         self.closed: tuple[int, str] | None = None
 
     def send(self, namespace: str, name: str, args: Any, id: Any = "q") -> None:
-        self.connection.send(
-            json.dumps({"namespace": namespace, "name": name, "id": id, "args": args})
-        )
+        self.connection.send(json.dumps({"namespace": namespace, "name": name, "id": id, "args": args}))
 
     def receive(self, timeout: float = WAIT) -> dict[str, Any] | None:
         """The next frame; None after a while, or at the end of the connection (then see ``closed``)."""
@@ -62,7 +60,9 @@ class WireClient:
         return [
             frame["args"]
             for frame in self.frames
-            if frame["namespace"] == "events" and frame["name"] != "response" and name in (None, frame["name"])
+            if frame["namespace"] == "events"
+            and frame["name"] != "response"
+            and name in (None, frame["name"])
         ]
 
     def until(self, done: Callable[[], bool], timeout: float = WAIT) -> None:
@@ -81,7 +81,12 @@ def dial(
 ) -> Iterator[WireClient]:
     """Connect, and log in as ``admin`` with ``secret``."""
     with connect(
-        url, origin=None if origin is None else Origin(origin), ssl=tls, compression=None, max_size=None, logger=_QUIET
+        url,
+        origin=None if origin is None else Origin(origin),
+        ssl=tls,
+        compression=None,
+        max_size=None,
+        logger=_QUIET,
     ) as connection:
         client = WireClient(connection)
         if login:
