@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: lab test slow bench soak screenshots check clean
+.PHONY: lab test slow bench soak screenshots check minimum clean
 
 lab: $(VENV)/.lab
 	$(BIN)/sysadm-nb lab notebooks $(ARGS)
@@ -38,5 +38,12 @@ $(VENV)/.%: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable ".[$*]"
 	touch $@
 
+# The oldest versions of the dependencies that pyproject.toml allows, in an environment of their own.
+minimum:
+	$(PYTHON) -m venv $(VENV)-minimum
+	$(PYTHON) scripts/minimum.py > $(VENV)-minimum/constraints.txt
+	$(VENV)-minimum/bin/python -m pip install --quiet --editable ".[test]" --constraint $(VENV)-minimum/constraints.txt
+	$(VENV)-minimum/bin/python -m pytest -m "not slow and not browser" $(ARGS)
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-minimum .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
