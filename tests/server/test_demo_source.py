@@ -170,6 +170,14 @@ def test_stopping_ends_commands_and_leaves_nothing_behind():
     assert not folders[0].exists()
 
 
+def test_a_request_that_comes_while_it_stops_is_answered():
+    async def check(demo, heard):
+        await demo.stop()
+        assert "tank" in (await demo.calls["sysadm/zfs"]({"action": "list_pools"}))["list_pools"]
+
+    live(check, history="1h")
+
+
 def test_a_stranger_at_the_socket_hurts_nobody():
     async def check(demo, heard):
         folder = Path(demo.environment["PATH"].partition(os.pathsep)[0])
