@@ -76,7 +76,7 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.sort_values(["fired", "rule", "message"], kind="stable").reset_index(drop=True)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(sent=frames(), cuts=st.sets(st.integers(1, 40), max_size=6))
 def test_live_rows_of_tables_and_their_past(sent, cuts):
     """Frames come into tables and a feed reads what is new; a backtest of the tables says the same."""

@@ -144,7 +144,7 @@ def test_hostile_expressions_are_refused(text):
         from_toml(toml.replace('"@@"', "'''" + text + "'''"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text(max_size=60) | st.text(alphabet="capitypt_><=!&|~()[]'\"0123456789.+-*/@ \n", max_size=60))
 def test_any_text_compiles_or_is_refused(text):
     try:
@@ -188,7 +188,7 @@ expressions = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(text=expressions, data=st.data())
 @pytest.mark.filterwarnings("ignore")
 def test_expressions_say_what_pandas_says(text, data):

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sysadm_nb.alerts import Evaluator, Rule
+from sysadm_nb.alerts import Evaluator, Rule, forecast_within
 from sysadm_nb.alerts.backtest import backtest, clock_at
 from tests.alerts.histories import histories, rule_sets
+from tests.alerts.test_edges import pools
 
 relaxed = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+at_length = settings(relaxed, max_examples=1000)
 
 
 def slices(history: dict[str, pd.DataFrame], cuts: list[int]) -> list[dict[str, pd.DataFrame]]:
@@ -49,24 +51,60 @@ def fed(
     return evaluator.table()
 
 
-@relaxed
-@given(
-    history=histories(),
-    rules=rule_sets(),
-    cuts=st.lists(st.integers(1, 60), max_size=8),
-    restarts=st.sets(st.integers(0, 60), max_size=4),
-    later=st.integers(0, 200),
-)
-def test_batches_and_restarts(history, rules, cuts, restarts, later):
+ANY_WAY = {
+    "history": histories(),
+    "rules": rule_sets(),
+    "cuts": st.lists(st.integers(1, 60), max_size=8),
+    "restarts": st.sets(st.integers(0, 60), max_size=4),
+    "later": st.integers(0, 200),
+}
+
+
+def feed_every_way(history, rules, cuts, restarts, later):
     history = {name: frame for name, frame in history.items() if len(frame)}
     clock = clock_at(history) + later * 60_000_000
+    singly = list(range(1, 61))
     at_once = fed(rules, slices(history, []), set(), clock)
-    row_by_row = fed(rules, slices(history, list(range(1, 61))), set(), clock)
-    batches = fed(rules, slices(history, cuts), set(), clock)
-    restarted = fed(rules, slices(history, cuts), restarts, clock)
-    all_restarted = fed(rules, slices(history, list(range(1, 61))), restarts, clock)
-    for other in (row_by_row, batches, restarted, all_restarted):
-        pd.testing.assert_frame_equal(at_once, other)
+    for pieces, stops in [(singly, set()), (cuts, set()), (cuts, restarts), (singly, restarts)]:
+        pd.testing.assert_frame_equal(at_once, fed(rules, slices(history, pieces), stops, clock))
+
+
+@relaxed
+@given(**ANY_WAY)
+def test_batches_and_restarts(history, rules, cuts, restarts, later):
+    feed_every_way(history, rules, cuts, restarts, later)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@at_length
+@given(**ANY_WAY)
+def test_batches_and_restarts_at_length(history, rules, cuts, restarts, later):
+    feed_every_way(history, rules, cuts, restarts, later)
+
+
+def test_forecasts_do_not_depend_on_batches():
+    """Two pools for five weeks, of which one fills: forecasts are as costly as they are, so one history."""
+    pieces = []
+    for pool, start, growth in (("tank", 50.0, 0.25), ("dozer", 40.0, 0.05)):
+        used = [start + growth * n + (n * 7919 % 13) / 10 for n in range(4 * 36)]
+        rows = [(n * 360, value) for n, value in enumerate(used)]
+        pieces.append(pools(*rows, pool=pool))
+    frame = pd.concat(pieces).sort_values("time", kind="stable", ignore_index=True)
+    frame = frame.assign(
+        seq=range(1, len(frame) + 1), size_bytes=1e12, alloc_bytes=frame["capacity_pct"] * 1e10
+    )
+    frame["free_bytes"] = frame["size_bytes"] - frame["alloc_bytes"]
+    frame["pool"] = frame["pool"].astype("category")
+    rules = [
+        Rule("soon", "forecast", forecast_within(days=14, limit_pct=90, every="1D"), max_gap="3D"),
+        Rule("growing", "forecast", "growth_bytes_per_day > 5e9", for_="1D", max_gap="3D"),
+    ]
+    clock = clock_at({"pools": frame})
+    at_once = fed(rules, slices({"pools": frame}, []), set(), clock)
+    assert {"soon", "growing"} == set(at_once["rule"])
+    cut = list(range(20, 288, 20))
+    pd.testing.assert_frame_equal(at_once, fed(rules, slices({"pools": frame}, cut), {3, 7, 11}, clock))
 
 
 @relaxed
@@ -107,12 +145,11 @@ def test_backtest_of_what_came_live(history, rules):
     pd.testing.assert_frame_equal(live, backtest(rules, shown))
 
 
-@pytest.mark.parametrize("part", [0, 1, 2])
-def test_the_generators_reach_incidents(part):
+def test_the_generators_reach_incidents():
     """The property would be empty if hardly any history made a rule fire."""
     found = []
 
-    @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=30, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(history=histories(), rules=rule_sets())
     def look(history, rules):
         found.append(len(backtest(rules, {n: f for n, f in history.items() if len(f)})))
