@@ -11,6 +11,7 @@ from __future__ import annotations
 import bz2
 import contextlib
 import gzip
+import logging
 import lzma
 import os
 import re
@@ -19,6 +20,8 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Final
+
+log = logging.getLogger(__name__)
 
 HEAD: Final = 256  # bytes that tell one log from another: more than one dated line
 CHUNK: Final = 1 << 20  # bytes read at a time, so that a large log does not hold up the loop
@@ -67,16 +70,15 @@ class LogFollower:
         """Leave out what the log has now: it is old news."""
         self.position = Position(mtime_ns=time.time_ns())
         with contextlib.suppress(OSError), self.path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
+            whole = size = file.seek(0, os.SEEK_END)
             # whatever stands after the last line's end is still being written
             end = 0
             while size and not end:
                 start = max(0, size - CHUNK)
                 end = _last_end(_read_at(file, start, size - start))
                 size = start + end
-            self.position = Position(
-                _read_at(file, 0, min(size, HEAD)), size, os.fstat(file.fileno()).st_mtime_ns
-            )
+            newest = os.fstat(file.fileno()).st_mtime_ns - (size < whole)
+            self.position = Position(_read_at(file, 0, min(size, HEAD)), size, newest)
 
     def recent(self) -> list[str]:
         """The last lines before the position, as far as they are still there: what a parser must know of."""
@@ -90,10 +92,15 @@ class LogFollower:
         """The lines that are new, in lists of a moderate size; `position` moves on with each list.
 
         A line that has no end yet waits for it, unless its log was rotated away: then it never gets one.
+
+        Raises
+        ------
+        OSError
+            The log is there and cannot be read.
         """
         try:
             file = self.path.open("rb")
-        except OSError:
+        except FileNotFoundError:
             return  # rotated away just now, or not there yet: the next time tells
         with file:
             mtime_ns = os.fstat(file.fileno()).st_mtime_ns
@@ -114,7 +121,7 @@ class LogFollower:
         """The rest of the log that was read until now, and of whatever was rotated after it."""
         if not self.position.mtime_ns:
             return
-        copies = sorted(((path.stat().st_mtime_ns, path) for path in self._rotated()), reverse=True)
+        copies = sorted(self._rotated(), reverse=True)
         later: list[tuple[int, Path]] = []
         for mtime_ns, path in copies:
             with _open(path) as file:
@@ -130,14 +137,18 @@ class LogFollower:
             with _open(path) as file:
                 yield from self._read_on(file, final=True)
 
-    def _rotated(self) -> Iterator[Path]:
+    def _rotated(self) -> Iterator[tuple[int, Path]]:
         """Copies as newsyslog, logrotate and lpreserver name them: ``log.0``, ``log.1.gz``, ``log.old``."""
         name = re.escape(self.path.name)
         pattern = re.compile(rf"{name}([.-](\d[\w:-]*|old|bak))(\.gz|\.bz2|\.xz)?$")
-        with contextlib.suppress(OSError):
-            for path in self.path.parent.iterdir():
-                if pattern.match(path.name) and path.is_file():
-                    yield path
+        for path in self.path.parent.iterdir():
+            if not pattern.match(path.name):
+                continue
+            if os.access(path, os.R_OK):
+                with contextlib.suppress(FileNotFoundError):  # rotated once more just now
+                    yield path.stat().st_mtime_ns, path
+            else:
+                log.warning("%s cannot be read: what was logged before it was rotated may be missing", path)
 
     def _read_on(self, file: IO[bytes], *, final: bool) -> Generator[list[str], None, bool]:
         """Lines from the position on; then, whether there is a beginning of a line after them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -111,13 +112,19 @@ Tell = Callable[[Notice], None]
 
 
 async def _read_forever(readers: list[Reader], known: Memory, poll: float, tell: Tell) -> None:
+    warned: set[str] = set()
     while True:
         for reader in readers:
-            for found in reader.read():
-                for notice in found:
-                    tell(notice)
-                known.save()  # before anything else may happen: what is told is not told again
-                await asyncio.sleep(0)
+            try:
+                for found in reader.read():
+                    for notice in found:
+                        tell(notice)
+                    known.save()  # before anything else may happen: what is told is not told again
+                    await asyncio.sleep(0)
+            except OSError as error:
+                if str(error) not in warned:
+                    _log.warning("a log cannot be followed: %s", error)
+                    warned.add(str(error))
         known.save()
         await asyncio.sleep(poll)
 
@@ -128,7 +135,7 @@ async def _look_forever(
     """Watch the snapshots for as long as there is no lpreserver to tell of them."""
     snapshots = SnapshotWatch(known.snapshots)
     warned = ""
-    while not log.exists():  # noqa: ASYNC240 (one stat)
+    while not os.access(log, os.R_OK):
         changed.clear()
         try:
             found = await zfs.list_snapshots()

@@ -222,6 +222,26 @@ def test_a_replication_under_way_over_a_restart(place):
     ]
 
 
+def test_a_log_that_cannot_be_read_is_told_once(place, caplog):
+    (place / "lpreserver.log").unlink()
+    (place / "lpreserver.log").mkdir()  # root may read any file, but nobody reads a folder as one
+
+    async def scenario():
+        async with started(place) as events:
+            while not caplog.records:
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.3)
+            (place / "lpreserver.log").rmdir()
+            append(place / "lpreserver.log", f"{DATE}: Creating snapshot on tank\n")
+            return await messages(events, 1)
+
+    with caplog.at_level(logging.WARNING):
+        assert run(scenario()) == ["New snapshot of tank"]
+    assert [record.getMessage() for record in caplog.records if "followed" in record.getMessage()] == [
+        f"a log cannot be followed: [Errno 21] Is a directory: '{place / 'lpreserver.log'}'"
+    ]
+
+
 def test_memory_that_cannot_be_read_or_written_is_told_and_no_more(place, caplog):
     (place / "state").mkdir()
     (place / "state" / "memory.json").write_text("{")
