@@ -28,6 +28,7 @@ KEEP_ALIVE_S = 240.0  # a token lives 900 s, an idle connection 10 to 30 minutes
 PING_INTERVAL_S = 10.0
 PING_TIMEOUT_S = 20.0
 CLOCK_JUMP_S = 5.0
+FAR_US = 60_000_000  # clocks that differ by more are not two views of the same time
 QUEUE_LIMIT = 100_000
 
 Answer = wire.Reply | wire.ErrorReply
@@ -107,6 +108,8 @@ class Connection:
         """What the server sent up to this time (µs) has come, as far as it can be known."""
         self.relay: Relay | None = None
         """Where the peer is a bridge: what it relays."""
+        self.ahead_us: int | None = None
+        """The clock that stamps the events less ours, from those that were shortest on their way (µs)."""
         self._link = link
         self._deliver = deliver or self._queue_up
         self._keep_alive = keep_alive
@@ -274,9 +277,8 @@ class Connection:
                 origin = self._resends.origin(message)
         message = self._deliver(frame, received, origin)
         if isinstance(message, wire.Event):
-            happened = received if message.time is None else min(message.time, received)
-            if origin == "live" and happened > self.certain_us:
-                self.certain_us = happened
+            if origin == "live":
+                self.certain_us = max(self.certain_us, self._happened(message.time, received))
         elif isinstance(message, (wire.Reply, wire.ErrorReply)):
             number = message.id if isinstance(message.id, str) else ""
             # At once, not when the waiter wakes up: the next frame may be a live event.
@@ -286,6 +288,15 @@ class Connection:
                 waiter.set_result(message)
         elif isinstance(message, wire.Request):
             self._answer(message)
+
+    def _happened(self, time: int | None, received: int) -> int:
+        """When an event happened, by our clock; less than the arrival where it was longer on its way."""
+        if time is None:
+            return received
+        ahead = time - received
+        if self.ahead_us is None or ahead > self.ahead_us or ahead < self.ahead_us - FAR_US:
+            self.ahead_us = ahead
+        return received - (self.ahead_us - ahead)
 
     def _answer(self, request: wire.Request) -> None:
         answer = self.answers.get(f"{request.namespace}/{request.name}")

@@ -13,19 +13,16 @@ from typing import Any, Final
 from sysadm_nb import wire
 from sysadm_nb.client.address import Address
 from sysadm_nb.client.backfill import backfill
-from sysadm_nb.client.connection import Connection, now_us
+from sysadm_nb.client.connection import FAR_US, Connection, now_us
 from sysadm_nb.client.events import ReceivedEvent
 from sysadm_nb.client.login import Login
 from sysadm_nb.client.opening import Verify, connect_once
+from sysadm_nb.client.policy import BLOCKED_PAUSE_S, is_permanent, pause_before_retry
 from sysadm_nb.errors import (
-    CertificateChanged,
-    CertificateUnknown,
     Closed,
     ConnectionFailed,
     ConnectionLost,
-    InputError,
     LoginBlocked,
-    LoginRefused,
     RequestRefused,
     RequestTimeout,
     SysadmError,
@@ -35,8 +32,6 @@ from sysadm_nb.tables import Tables
 log = logging.getLogger("sysadm_nb")
 
 SECOND: Final = 1_000_000
-BLOCKED_PAUSE_S: Final = 600.0
-FAR_CLOCK: Final = 60 * SECOND
 _EVER: Final = 2**61
 
 Connect = Callable[..., Awaitable[Connection]]
@@ -46,42 +41,25 @@ FrameHook = Callable[[str, int, str, str], object]
 """Called with ``(text, received in µs, server, origin)`` for every frame that is not a reply."""
 
 
-def pause_before_retry(outage_s: float, chance: float) -> float:
-    """Seconds to wait before the next try: a tenth of the outage so far, a quarter second to a minute.
-
-    Parameters
-    ----------
-    outage_s : float
-        Seconds since the connection was lost.
-    chance : float
-        0 to 1, at random: up to half of the pause is left out, so that a thousand clients of a server that
-        comes back do not all come at once.
-
-    Examples
-    --------
-    >>> pause_before_retry(0, 1), pause_before_retry(50, 1), pause_before_retry(50, 0)
-    (0.25, 5.0, 2.5)
-    """
-    return min(max(outage_s / 10, 0.25), 60.0) * (0.5 + chance / 2)
-
-
-def is_permanent(error: BaseException) -> bool:
-    """Whether trying again by itself would be useless, or harmful: it counts as a failed login."""
-    if isinstance(error, LoginBlocked):
-        return False
-    return isinstance(error, (LoginRefused, CertificateChanged, CertificateUnknown, InputError))
-
-
 @dataclass
 class Gap:
     """A time in which events were missed, by our clock and by the server's (µs)."""
 
     start: int
     end: int = 0
-    by_server: tuple[int, int] | None = None
+    ahead: int | None = None  # the server's clock less ours
+    last_event: int | None = None  # before it, by the server's clock
     asked_for: bool = False  # with since=, so nothing was lost
     told: bool = False
     attempts: int = 0
+
+    def by_server(self) -> tuple[int, int]:
+        """Its two ends by the clock that stamps the events."""
+        if self.ahead is None or self.last_event is None or abs(self.ahead) < SECOND:
+            return self.start, self.end
+        if abs(self.ahead) > FAR_US:  # a demo or a replay lives in another time, which may pass faster
+            return self.last_event, _EVER
+        return self.start + self.ahead, self.end + self.ahead
 
 
 class Session:
@@ -148,8 +126,7 @@ class Session:
         if missing_since is not None:  # a recording ends there
             self._missing = Gap(missing_since)
         self._gaps: list[Gap] = []  # over, and not fetched from the logs yet
-        self._skew = 0  # the server's clock less ours, as its last event told (µs)
-        self._last_event: int | None = None  # on the server's clock
+        self._last_event: int | None = None  # by the server's clock (µs)
         self._task: asyncio.Task[None] | None = None
         self._catching_up: asyncio.Task[None] | None = None
 
@@ -250,7 +227,7 @@ class Session:
     async def _lose(self, connection: Connection, why: ConnectionLost) -> None:
         self.connection = None
         if self._missing is None:
-            self._missing = Gap(connection.certain_us)
+            self._missing = Gap(connection.certain_us, ahead=connection.ahead_us, last_event=self._last_event)
         if self._catching_up is not None:
             self._catching_up.cancel()
             await asyncio.wait([self._catching_up])
@@ -284,7 +261,6 @@ class Session:
             raise
         if self._missing is not None:
             self._missing.end = now_us()
-            self._missing.by_server = self._on_its_clock(self._missing)
             self._gaps.append(self._missing)
             self._missing = None
         self.connection = connection
@@ -302,14 +278,6 @@ class Session:
         )
         return connection
 
-    def _on_its_clock(self, gap: Gap) -> tuple[int, int]:
-        """A gap by the clock that stamps the events: they say when they happened by the server's."""
-        if self._last_event is None or gap.asked_for or abs(self._skew) < SECOND:
-            return gap.start, gap.end
-        if abs(self._skew) > FAR_CLOCK:  # a demo or a replay lives in another time, which may pass faster
-            return self._last_event, _EVER
-        return gap.start + self._skew, gap.end + self._skew
-
     def _row(self, what: str, detail: str, gap: tuple[int, int | None] | None = None) -> None:
         start, end = gap or (None, None)
         self._tables.append_connection(what, server=self.name, detail=detail, gap_start=start, gap_end=end)
@@ -323,7 +291,7 @@ class Session:
         message = self._tables.append(frame, received=received, server=self.name, origin=origin)
         if isinstance(message, wire.Event):
             if message.time is not None and origin == "live":
-                self._last_event, self._skew = message.time, message.time - received
+                self._last_event = message.time
             if self.on_event is not None:
                 self.on_event(ReceivedEvent.of(message, self.name, received, origin))
         elif isinstance(message, wire.Reply):
@@ -389,7 +357,7 @@ class Session:
         if gap.attempts > 2:  # a reply too large ends the connection, time after time
             self._row("unrecovered", "the connection broke twice while the logs were fetched", ends)
             return
-        start, end = gap.by_server or ends
+        start, end = gap.by_server()
         try:
             report = await backfill(
                 connection,

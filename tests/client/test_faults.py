@@ -139,7 +139,9 @@ def check(tables: Tables, published: dict[int, int], faults: list[tuple[float, f
     numbers = rows["message"].str.extract(r"^event (\d+):")[0].astype(int)
     twice = numbers[numbers.duplicated()]
     assert twice.empty, f"came twice: {sorted(twice)[:10]}"
-    assert numbers.is_monotonic_increasing, "not in order of time"
+    assert rows["time"].is_monotonic_increasing, "the table is not in order of time"
+    out_of_order = rows[(numbers.diff() < 0) | (numbers.diff().shift(-1) < 0)]
+    assert out_of_order.empty, f"not in order:\n{out_of_order.to_string()}\n{tables.connection.to_string()}"
     gaps = tables.connection[tables.connection["what"] == "gap"]
     spans = [
         (int(start.value // 1000), int(end.value // 1000))

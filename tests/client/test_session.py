@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sysadm_nb import wire
 from sysadm_nb.client import Login, parse_address
 from sysadm_nb.client.connection import now_us
-from sysadm_nb.client.session import Session, is_permanent, pause_before_retry
+from sysadm_nb.client.policy import is_permanent, pause_before_retry
+from sysadm_nb.client.session import Session
 from sysadm_nb.errors import (
     CertificateChanged,
     Closed,
@@ -305,5 +306,28 @@ def test_two_clocks() -> None:
             backfilled = rows[rows["origin"] == "backfill"]
             assert list(backfilled["subject"]) == ["b"]
             assert abs(backfilled["time"].iloc[0].value // 1000 - behind) < 3_000_000
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("years", [-3, 5])
+def test_a_server_that_lives_in_another_time(years: int) -> None:
+    """A demo or a replay: the gap is written down in our time, and looked for in the server's."""
+
+    async def main() -> None:
+        async with scripted() as script, session_on(script) as session:
+            there = now_us() + years * 365 * 86_400 * 1_000_000
+            await script.send(wire.encode_event("dispatcher", {"process_id": "a", "state": "running"}, there))
+            await until(lambda: len(session._tables.events))
+            missed = {"process_id": "b", "state": "running"}
+            second = wire.format_time(there + 7_000_000)[:19]
+            script.answers["rpc/logs"] = {"events-dispatcher": {"": {}, second: missed}}
+            script.last["system-state"] = {"hostname": "x"}
+            await script.peers[0].close()
+            await until(lambda: "backfilled" in whats(session))
+            rows = session._tables.events
+            assert list(rows[rows["origin"] == "backfill"]["subject"]) == ["b"]
+            gap = session._tables.connection.query("what == 'gap'").iloc[0]
+            assert 0 <= (gap["gap_end"] - gap["gap_start"]).total_seconds() < 10
 
     asyncio.run(main())
