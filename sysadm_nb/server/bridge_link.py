@@ -18,8 +18,8 @@ from sysadm_nb.client.address import parse_address
 from sysadm_nb.client.connection import Connection
 from sysadm_nb.client.login import Login
 from sysadm_nb.client.opening import Verify, connect_once
+from sysadm_nb.client.policy import is_permanent, pause_before_retry
 from sysadm_nb.client.relay import Relay
-from sysadm_nb.client.session import is_permanent, pause_before_retry
 from sysadm_nb.errors import ConnectionLost, InputError, LoginRefused, SysadmError
 from sysadm_nb.server.limits import Limits, Rate
 
