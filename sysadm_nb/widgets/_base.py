@@ -21,9 +21,9 @@ How a view is made
            async def do_kill(self, job):       # loop thread: the browser sent {"do": "kill", "job": 12}
                ...
 
-3. A **browser module**: ``NAME.js`` ends in ``export default view(render)``; ``base.js`` comes before it.
-   ``render({store, root, signal})`` builds its elements and returns ``draw()``, called once an animation frame
-   after a change. Text of a server goes into the page by ``textContent`` alone.
+3. A **browser module**: ``NAME.js`` ends in ``export default view(render)``; ``base.js`` goes first.
+   ``render({store, root, signal})`` builds its elements and returns ``draw()``, called once a frame after a
+   change. Text of a server goes into the page by ``textContent`` alone.
 
 What the base does: every 0.25 s the loop thread calls ``model.refresh`` and sends what changed as one custom
 message, so a view never sends more than 4 messages a second, however many events came. The whole state goes
@@ -310,7 +310,13 @@ class View(anywidget.AnyWidget):
 
     def _static_bundle(self) -> dict[str, str]:
         kind = "last" if self._closed else "static"
-        body = f'<div class="sysadm-nb-{kind}">{self.html()}</div>'
+        note = ""
+        if self._closed and self._source() is None:
+            note = (
+                "<p><em>Nobody held the monitor of this view any more, so it closed itself. Keep it in a "
+                "variable: <code>monitor = sa.demo()</code>, then show a view of it.</em></p>"
+            )
+        body = f'<div class="sysadm-nb-{kind}">{self.html()}{note}</div>'
         return {"text/html": body, "text/plain": ""}
 
     def _update_static(self) -> None:

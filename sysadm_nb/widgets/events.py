@@ -27,7 +27,7 @@ class EventsModel:
     def __init__(self, tables: Any) -> None:
         self.tables = tables
         self.state = State()
-        self.filters: dict[str, Any] = {}
+        self.filters: dict[str, Any] = {"event": None, "server": None, "level": None, "search": ""}
         self.paused = False
         self.selected: int | None = None
         self._seen: int | None = None  # how many events were looked at; None: begin anew
@@ -112,7 +112,8 @@ class EventsModel:
 
     def _drop(self, row: int) -> None:
         self.state.drop(row)
-        self.state.text(f"args/{row}", None)
+        if row != self.selected:
+            self.state.text(f"args/{row}", None)
 
     def filter(self, **filters: Any) -> None:
         """Show other events: from what is in the tables, and from now on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -35,13 +36,14 @@ CELLS: Final = (
 )
 STATE: Final = CELLS.index("state")
 STATES: Final = ("pending", "running", "finished", "failed", "unknown")
-MAX_ROWS: Final = 20_000
+MAX_ROWS: Final = 10_000  # the newest; the jobs table has more
 WATCHED: Final = 8  # newest jobs whose logs are sent unasked: a busy kernel cannot be asked
 TAIL: Final = 16 * 1024  # of an unasked log, characters
 LONG: Final = 256 * 1024  # of an opened job's log while it runs
 CUT: Final = "[earlier text left out here; it is in the jobs table]\n"
 
 
+@functools.lru_cache(1024)
 def subsystem_of(event_system: str | None) -> str:
     """``sysadm/pkg`` → ``pkg``; jobs that no subsystem queued are ``dispatcher`` jobs."""
     return event_system.rpartition("/")[2] if event_system else "dispatcher"

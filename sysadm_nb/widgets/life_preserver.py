@@ -23,7 +23,11 @@ CELLS: Final = (
     "message",
 )
 SNAPSHOT, STATE, SINCE, REPLICATED, PERCENT, SENT, TOTAL, LOGFILE, MESSAGE = range(2, 11)
-AT_ONCE: Final = 2_000  # newest events at one refresh; older ones were overtaken by these
+AT_ONCE: Final = 500  # newest events at one refresh; older ones were overtaken by these
+NEEDED: Final = (
+    *("time", "received", "server", "dataset", "action", "sent_bytes"),
+    *("total_bytes", "percent_done", "logfile", "message"),
+)
 RANK: Final = {"failed": 0, "running": 1, "finished": 2, None: 3}
 
 
@@ -43,34 +47,41 @@ class LifePreserverModel:
         first = self._seen is None
         start = 0 if first else max(self._seen or 0, count - AT_ONCE)
         self._seen, events = self.tables.since("life_preserver", start)
-        events = events[events["dataset"].notna()]
-        if events.empty:
-            return
-        newest = events.sort_values("time", kind="stable").drop_duplicates(
-            ["server", "dataset", "action"], keep="last"
-        )
-        for event in newest.to_dict("records"):
+        times = {
+            n: events[n].to_numpy("datetime64[us]").astype("int64").tolist() for n in ("time", "received")
+        }
+        rest = [name for name in NEEDED if name not in times]
+        columns = [[None if v != v else v for v in events[name].tolist()] for name in rest]
+        newest: dict[tuple[Any, ...], dict[str, Any]] = {}
+        order = sorted(range(len(events)), key=times["time"].__getitem__)
+        for at in order:
+            event = {name: column[at] for name, column in zip(rest, columns, strict=True)}
+            if event["dataset"] is not None:
+                key = (event["server"], event["dataset"], event["action"])
+                newest.pop(key, None)  # the newest last
+                newest[key] = event | {"time": times["time"][at]}
+        for event in newest.values():
             self._take(event)
-        last = events.iloc[-1]
-        ahead = (last["received"] - last["time"]).total_seconds()
-        self.state.set("clock_behind_s", round(ahead) if abs(ahead) > 86400 else 0)
+        if order:
+            ahead = (times["received"][-1] - times["time"][-1]) / 1e6
+            self.state.set("clock_behind_s", round(ahead) if abs(ahead) > 86400 else 0)
 
     def _take(self, event: dict[str, Any]) -> None:
         key = (str(event["server"]), str(event["dataset"]))
         row = self._ids.setdefault(key, len(self._ids) + 1)
         cells = list(self.state.rows.get(row) or [*key, *[None] * 9])
-        time, action = event["time"].value // 1000, event["action"]
+        time, action = event["time"], event["action"]
         if action == "created":
             cells[SNAPSHOT] = max(time, cells[SNAPSHOT] or time)
         elif time >= (cells[SINCE] or 0) and action in ("started", "progress", "finished", "failed"):
             state = "running" if action in ("started", "progress") else action
             if state != cells[STATE]:
                 cells[STATE], cells[SINCE] = state, time
-            cells[PERCENT] = _value(event["percent_done"]) if state == "running" else None
-            cells[SENT] = _value(event["sent_bytes"]) if state == "running" else None
-            cells[TOTAL] = _value(event["total_bytes"]) if state == "running" else None
-            cells[LOGFILE] = _value(event["logfile"]) if state == "failed" else None
-            cells[MESSAGE] = _value(event["message"]) if state == "failed" else None
+            cells[PERCENT] = event["percent_done"] if state == "running" else None
+            cells[SENT] = event["sent_bytes"] if state == "running" else None
+            cells[TOTAL] = event["total_bytes"] if state == "running" else None
+            cells[LOGFILE] = event["logfile"] if state == "failed" else None
+            cells[MESSAGE] = event["message"] if state == "failed" else None
             if state == "finished":
                 cells[SINCE] = cells[REPLICATED] = time
         elif action == "finished":
@@ -107,10 +118,6 @@ class LifePreserverModel:
 
     def html(self) -> str:
         return table_html("Backups", self.summary(), self._HEAD, self._lines(60), len(self.state.rows) - 60)
-
-
-def _value(value: Any) -> Any:
-    return None if value is None or value != value else value
 
 
 class LifePreserverView(View):

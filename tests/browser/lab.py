@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +82,8 @@ def http_server(argv: list[str], url: str, log: Path, env: dict[str, str]) -> It
                 try:
                     opener.open(url, timeout=2).read()
                     break
+                except urllib.error.HTTPError:
+                    break  # it answers
                 except OSError:
                     if time.monotonic() > until or process.poll() is not None:
                         raise RuntimeError(f"The server did not start:\n{log.read_text()[-3000:]}") from None
@@ -99,8 +102,9 @@ def http_server(argv: list[str], url: str, log: Path, env: dict[str, str]) -> It
 class Page:
     """One notebook in one browser tab."""
 
-    def __init__(self, tab: Any) -> None:
+    def __init__(self, tab: Any, path: Path) -> None:
         self.tab = tab
+        self.path = path
         self.problems: list[str] = []
         tab.on("pageerror", lambda error: self.problems.append(f"pageerror: {error}"))
         tab.on(
@@ -204,7 +208,7 @@ class Lab:
     def open(self, context: Any, name: str) -> Page:
         last: Exception | None = None
         for _ in range(2):  # about one notebook in some hundred does not open
-            page = Page(context.new_page())
+            page = Page(context.new_page(), self.root / name)
             try:
                 page.tab.goto(f"{self.base}/doc/tree/{name}?token={self.token}&reset")
                 page.wait_ready()
@@ -216,35 +220,37 @@ class Lab:
         raise last
 
 
+def kernel_environment(home: Path, overlay: Path | None = None) -> dict[str, str]:
+    """An environment where Jupyter has settings of its own, and kernels find ``overlay`` and this project."""
+    settings = home / "settings/@jupyterlab/apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text(
+        '{"fetchNews": "false", "checkForUpdates": false}'
+    )
+    spec = home / "data/kernels/python3"
+    spec.mkdir(parents=True)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    path = os.pathsep.join([str(folder) for folder in (overlay, PROJECT) if folder is not None])
+    kernel = {"argv": argv, "display_name": "Python 3", "language": "python", "env": {"PYTHONPATH": path}}
+    (spec / "kernel.json").write_text(json.dumps(kernel))
+    return os.environ | {
+        "JUPYTER_CONFIG_DIR": str(home / "config"),
+        "JUPYTER_DATA_DIR": str(home / "data"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTER_PREFER_ENV_PATH": "0",  # our kernel, not the one that was installed
+        "IPYTHONDIR": str(home / "ipython"),
+        "XDG_CONFIG_HOME": str(home / "xdg"),
+        "XDG_DATA_HOME": str(home / "xdg"),
+    }
+
+
 @contextlib.contextmanager
 def running_lab(root: Path, overlay: Path | None = None) -> Iterator[Lab]:
     """JupyterLab on a free port, with settings of its own; kernels find the packages in ``overlay`` first."""
     home = Path(tempfile.mkdtemp(prefix="sysadm-nb-lab-"))
     try:
-        settings = home / "settings/@jupyterlab/apputils-extension"
-        settings.mkdir(parents=True)
-        (settings / "notification.jupyterlab-settings").write_text(
-            '{"fetchNews": "false", "checkForUpdates": false}'
-        )
-        env = os.environ | {
-            "JUPYTER_CONFIG_DIR": str(home / "config"),
-            "JUPYTER_DATA_DIR": str(home / "data"),
-            "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
-            "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
-            "JUPYTER_PREFER_ENV_PATH": "0",  # our kernel below, not the one that was installed
-            "IPYTHONDIR": str(home / "ipython"),
-            "XDG_CONFIG_HOME": str(home / "xdg"),
-            "XDG_DATA_HOME": str(home / "xdg"),
-        }
-        spec = home / "data/kernels/python3"
-        spec.mkdir(parents=True)
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        path = os.pathsep.join([str(folder) for folder in (overlay, PROJECT) if folder is not None])
-        (spec / "kernel.json").write_text(
-            json.dumps(
-                {"argv": argv, "display_name": "Python 3", "language": "python", "env": {"PYTHONPATH": path}}
-            )
-        )
+        env = kernel_environment(home, overlay)
         port, token = free_port(), secrets.token_hex(12)
         base = f"http://127.0.0.1:{port}"
         argv = [

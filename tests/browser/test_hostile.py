@@ -9,7 +9,10 @@ from tests.browser import lab
 
 HTML = "<img src=x onerror=\"window.pwned='img'\"><script>window.pwned='script'</script>"
 LINK = "[click](javascript:window.pwned='link')"
-TERMINAL = "\x1b]0;title\x07\x1b[2J\x1b[31mred\x1b[0m\x1b]8;;javascript:alert(1)\x07here\x1b]8;;\x07\x9b5m\u202egnp.exe"
+TERMINAL = (
+    "\x1b]0;title\x07\x1b[2J\x1b[31mred\x1b[0m"
+    "\x1b]8;;javascript:alert(1)\x07here\x1b]8;;\x07\x9b5m\u202egnp.exe"
+)
 HOSTILE = [HTML, LINK, TERMINAL, "__proto__", "constructor", "\u0000", "${window.pwned=1}", "x" * 5000]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -105,6 +107,15 @@ def test_rows_are_bounded_and_an_opened_event_is_whole(events: EventsModel, tabl
     assert len(events.state.texts) == 0
 
 
+def test_an_opened_event_stays_open_when_others_go(events: EventsModel, tables: Tables) -> None:
+    send(tables, 300)
+    events.refresh(0)
+    events.select(290)
+    events.filter(search="nothing has this")
+    events.refresh(0)
+    assert list(events.state.texts) == ["args/290"] and not events.state.rows
+
+
 def test_malformed_frames_are_shown(events: EventsModel, tables: Tables) -> None:
     tables.append("{nonsense", server="nas")
     events.refresh(0)
@@ -176,6 +187,19 @@ def test_the_monitors_own_word_wins(tables: Tables) -> None:
     model.refresh(0)
     assert model.state.rows[1][:4] == ["nas", "refused", "wrong password", START]
     assert "wrong password" in model.text()
+
+
+def test_forms_for_a_terminal() -> None:
+    """IPython at a terminal shows text."""
+    code = (
+        "import sysadm_nb as sa; tables = sa.Tables(); args = {'process_id': 'one', 'state': 'running'}; "
+        "tables.append(sa.wire.encode_event('dispatcher', args), server='nas'); "
+        "view = sa.JobsView(tables); display(view); view.close()"
+    )
+    argv = [sys.executable, "-m", "IPython", "--no-banner", "--quick", "--colors=nocolor", "-c", code]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith("Jobs: 1 job, 1 running\nstate "), done
+    assert "running" in done.stdout.splitlines()[2]
 
 
 # -- all of them -----------------------------------------------------------------------------------------
