@@ -33,16 +33,24 @@ NEAR = (SECOND // 4, 2 * SECOND)  # the closest first: equal events can follow e
 
 
 class Entry(NamedTuple):
-    """An entry of a log: event class, local time (µs), whether that is cut to the second, arguments."""
+    """An entry of a log: event class, between which local times it was written (µs), arguments."""
 
     event: str
     local: int
-    coarse: bool
+    until: int
     args: Any
+
+    @property
+    def width(self) -> int:
+        """How much its time is unsure by: a second, or nothing where the server tells fractions."""
+        return self.until - self.local
 
 
 def read_entries(reply: Any) -> list[Entry]:
     """Take the reply of ``read_logs`` apart, in order of time.
+
+    A time without a fraction can be any in its second; our own servers give one to all entries of a second
+    but the first, so that one lies before the next.
 
     Examples
     --------
@@ -52,10 +60,16 @@ def read_entries(reply: Any) -> list[Entry]:
     entries = []
     for log, event in LOGS.items():
         listed = reply.get(log) if isinstance(reply, dict) else None
-        for text, args in listed.items() if isinstance(listed, dict) else ():
+        latest = None
+        for text, args in sorted(listed.items(), reverse=True) if isinstance(listed, dict) else ():
             parsed = wire.parse_time(text)
-            if parsed is not None and isinstance(args, dict):
-                entries.append(Entry(event, parsed[0], "." not in text, args))
+            if parsed is None or not isinstance(args, dict):
+                continue
+            local = until = parsed[0]
+            if "." not in text:
+                until = local + SECOND if latest is None else min(local + SECOND, latest)
+            entries.append(Entry(event, local, until, args))
+            latest = local
     return sorted(entries, key=lambda entry: entry.local)
 
 
@@ -86,8 +100,8 @@ class Known:
     def take(self, entry: Entry, time: int, tolerance: int) -> bool:
         """Whether the entry is one of these; then it is taken, so that a second like it is not."""
         times = self.times(entry)
-        middle = time + (SECOND // 2 if entry.coarse else 0)
-        reach = middle - time + tolerance
+        middle = time + entry.width // 2
+        reach = entry.width // 2 + tolerance
         near = times[bisect_left(times, middle - reach) : bisect_right(times, middle + reach)]
         if not near:
             return False
@@ -111,7 +125,7 @@ def offset_by_events(entries: Iterable[Entry], known: Known) -> int | None:
     for entry in entries:
         times = known.times(entry)
         if len(times) == 1 and often[entry.event, wire.dump_json(entry.args)] == 1:
-            found.append(entry.local + (SECOND // 2 if entry.coarse else 0) - times[0])
+            found.append(entry.local + entry.width // 2 - times[0])
     if not found:
         return None
     ahead = round(median(found))
@@ -222,8 +236,7 @@ async def backfill(
     added = doubles = 0
     for number, entry in enumerate(entries):
         time = entry.local - offset
-        last_moment = time + (SECOND if entry.coarse else 0)
-        if last_moment < start or time > end:
+        if time + entry.width < start or time > end:
             continue
         if number in there:
             doubles += 1

@@ -323,8 +323,10 @@ class Session:
             if "rpc/dispatcher" in self.rights:
                 await self._quietly(connection, "rpc", "dispatcher", {"action": "list"})
             while self._gaps:
-                await self._backfill(connection, self._gaps[0], connected)
-                del self._gaps[0]
+                # The newest first: of two in the same second it is the likelier place of an entry that
+                # names only the second, and the older one then finds it there.
+                await self._backfill(connection, self._gaps[-1], connected)
+                self._gaps.pop()
         except ConnectionLost:
             pass  # what is left is fetched on the next connection
         except Exception:

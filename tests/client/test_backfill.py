@@ -195,16 +195,29 @@ def test_the_reply_of_a_real_server() -> None:
     """Read by hand: four snapshots, an empty key beside them, zone-less times."""
     reply = json.loads(DATA.read_text())
     entries = read_entries(reply)
-    snapshots = [(entry.local, entry.coarse) for entry in entries if entry.event == "life-preserver"]
+    snapshots = [(entry.local, entry.width) for entry in entries if entry.event == "life-preserver"]
     assert snapshots == [
-        (us("2026-11-23T07:24:38"), True),
-        (us("2026-11-23T07:24:40"), True),
-        (us("2026-11-23T07:24:42"), True),
-        (us("2026-11-23T07:24:44"), True),
+        (us("2026-11-23T07:24:38"), SECOND),
+        (us("2026-11-23T07:24:40"), SECOND),
+        (us("2026-11-23T07:24:42"), SECOND),
+        (us("2026-11-23T07:24:44"), SECOND),
     ]
     finished = [entry for entry in entries if entry.event == "dispatcher"]
     assert [entry.args["process_id"] for entry in finished] == ["job0", "job1", "job2", "job3"]
     assert finished[2].args["echo 2"] == "2\n"
+
+
+def test_of_one_second_the_entry_without_a_fraction_is_the_first() -> None:
+    """As our own servers write them; the others of that second have their microseconds."""
+    listed = {
+        "2026-11-23T07:00:00.250000": job(2),
+        "2026-11-23T07:00:00": job(1),
+        "2026-11-23T07:00:02": job(3),
+    }
+    first, second, third = read_entries({"events-dispatcher": listed})
+    assert (first.args, first.local, first.width) == (job(1), BASE, 250_000)
+    assert (second.args, second.local, second.width) == (job(2), BASE + 250_000, 0)
+    assert (third.args, third.local, third.width) == (job(3), BASE + 2 * SECOND, SECOND)
 
 
 @pytest.mark.parametrize(
