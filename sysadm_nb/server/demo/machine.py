@@ -211,8 +211,7 @@ class Machine:
         running = []
         for burst in self.bursts:
             size = int(burst.bytes_per_second * span / SECOND)
-            if (
-                self.write(burst.dataset, size) == size and burst.until > now
-            ):  # else it is done, or out of space
+            had_room = self.write(burst.dataset, size) == size  # a program that has none dies
+            if had_room and burst.until > now:
                 running.append(burst)
         self.bursts = running
