@@ -12,7 +12,7 @@ from typing import Any, Final
 from sysadm_nb import wire
 from sysadm_nb.server import tls
 from sysadm_nb.server.calls import Parts, Refused, call
-from sysadm_nb.server.hub import RESENT, Carrier, Hub
+from sysadm_nb.server.hub import Carrier, Hub
 from sysadm_nb.server.limits import Limits
 from sysadm_nb.server.login import Failures, Login, Tokens, is_token, random_word
 from sysadm_nb.server.users import Users
@@ -260,7 +260,7 @@ class Session:
         else:
             hub.join(self._carrier, now | set(valid))
             for name in valid:
-                last = hub.last(name) if name in RESENT else None
+                last = hub.last(name)
                 if last is not None:
                     self._send(last, request.peer)
         last_valid = [name for name in names if isinstance(name, str) and name in wire.CLASSES][-1:]

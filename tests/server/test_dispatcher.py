@@ -332,13 +332,14 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into /proc")
-@pytest.mark.parametrize("stubborn", [False, True])
-def test_a_kill_ends_the_whole_group(tmp_path: Path, stubborn: bool) -> None:
-    ignore = "signal.signal(signal.SIGTERM, signal.SIG_IGN)" if stubborn else "pass"
+@pytest.mark.parametrize("stubborn", ["nobody", "child", "both"])
+def test_a_kill_ends_the_whole_group(tmp_path: Path, stubborn: str) -> None:
+    ignore = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     body = (
         "import os, signal, subprocess, time\n"
-        f"{ignore}\n"
-        "child = subprocess.Popen(['sleep', '100'])\n"
+        f"{'pass' if stubborn == 'nobody' else ignore}\n"
+        "child = subprocess.Popen(['sleep', '100'])\n"  # what is ignored is inherited
+        f"{'signal.signal(signal.SIGTERM, signal.SIG_DFL)' if stubborn == 'child' else 'pass'}\n"
         "print(os.getpid(), child.pid, flush=True)\n"
         "time.sleep(100)\n"
     )
@@ -356,7 +357,7 @@ def test_a_kill_ends_the_whole_group(tmp_path: Path, stubborn: bool) -> None:
         assert dispatcher.jobs() == {"no_queue": {}}
 
     found = play(scene, grace=0.3)[-1]["process_details"]
-    assert found[f"return_codes/{command}"] == ("9" if stubborn else "15")
+    assert found[f"return_codes/{command}"] == ("9" if stubborn == "both" else "15")
     assert "echo never" not in found
     deadline = time.monotonic() + 10
     while any(alive(pid) for pid in pids):

@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import sysadm_nb as sa
 from sysadm_nb.errors import InputError
@@ -14,6 +16,7 @@ from sysadm_nb.server.limits import Limits as L
 from sysadm_nb.server.login import Failures, Tokens
 from sysadm_nb.server.session import TOO_MANY
 from sysadm_nb.server.users import Users, remove_user, save_user
+from tests.conformance.replay import sign
 from tests.server.wire_client import dial
 
 USERS = {"admin": "secret", "eve": ("look", "operator")}
@@ -107,6 +110,42 @@ def test_empty_passwords_let_nobody_in_and_block_nobody() -> None:
             empty = {"username": user, "password": ""}
             assert client.request("rpc", "auth", empty)["args"]["code"] == "401"
         client.login()
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+def test_there_is_no_user_behind_the_name_of_nobody(tmp_path: Path, in_file: bool) -> None:
+    """Unknown users are compared with a stand-in, whose password opens nothing."""
+    save_user(tmp_path / "users", "admin", "secret")
+    users = tmp_path / "users" if in_file else USERS
+    with sa.serve(users=users, sources=[]) as server, dial(server.url, login=False) as client:
+        for name in ("nobody", "unknown"):
+            reply = client.request("rpc", "auth", {"username": name, "password": "nobody"})
+            assert reply["args"]["code"] == "401"
+
+
+def test_a_challenge_is_good_for_a_while_and_one_login() -> None:
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    limits = Limits(challenge_life=0.3)
+    with sa.serve(users=USERS, sources=[], limits=limits) as server, dial(server.url) as client:
+        register = {"action": "register_ssl_cert", "pub_key": pem}
+        assert client.request("rpc", "settings", register)["name"] == "response"
+        assert client.request("rpc", "settings", register | {"pub_key": "AAAA"})["args"]["code"] == "400"
+
+        def prove(word: str) -> str:
+            return str(client.request("rpc", "auth_ssl", {"encrypted_string": sign(private, word)})["name"])
+
+        first = client.request("rpc", "auth_ssl", "")["args"]["test_string"]
+        assert prove(first) == "response"
+        assert prove(first) == "error", "used"
+        late = client.request("rpc", "auth_ssl", "")["args"]["test_string"]
+        assert client.receive(0.4) is None
+        assert prove(late) == "error", "too late"
+        assert prove(client.request("rpc", "auth_ssl", "")["args"]["test_string"]) == "response"
+        revoke = {"action": "revoke_ssl_cert", "pub_key": pem, "user": "admin"}
+        assert client.request("rpc", "settings", revoke)["name"] == "response"
+        assert client.request("rpc", "settings", {"action": "list_ssl_certs"})["args"] == {}
+        assert prove(client.request("rpc", "auth_ssl", "")["args"]["test_string"]) == "error", "revoked"
 
 
 def test_outdated_tokens_block_nobody() -> None:
