@@ -178,6 +178,26 @@ def test_a_request_that_comes_while_it_stops_is_answered():
     live(check, history="1h")
 
 
+def test_it_can_be_started_again():
+    async def check(demo, heard):
+        await demo.stop()
+        await demo.start(heard.publish)
+        assert (await shell(demo, "zpool", "list", "-H", "-o", "name", "tank"))[1] == "tank\n"
+
+    live(check, history="1h")
+
+
+def test_a_long_temporary_folder_is_no_obstacle(monkeypatch, tmp_path):
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+
+    async def check(demo, heard):
+        assert (await shell(demo, "zpool", "list", "-H", "-o", "name", "tank"))[1] == "tank\n"
+
+    live(check, history="1h")
+
+
 def test_a_stranger_at_the_socket_hurts_nobody():
     async def check(demo, heard):
         folder = Path(demo.environment["PATH"].partition(os.pathsep)[0])

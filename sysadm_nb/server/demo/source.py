@@ -146,7 +146,9 @@ class DemoMachine:
 
     async def _put_commands_on_path(self) -> None:
         # Only this user can enter the folder, so only this user's processes reach the socket in it.
-        folder = Path(tempfile.mkdtemp(prefix="sysadm-demo-"))
+        # The path of a socket has to be shorter than that of a temporary folder may be.
+        parent = tempfile.gettempdir()
+        folder = Path(tempfile.mkdtemp(prefix="sysadm-demo-", dir=parent if len(parent) < 70 else "/tmp"))  # noqa: S108
         self._resources.callback(shutil.rmtree, folder, ignore_errors=True)
         shutil.copyfile(Path(__file__).with_name("standin.py"), folder / "standin.py")
         for program in commands.COMMANDS:
