@@ -85,7 +85,7 @@ class BridgeLink:
             if is_permanent(failure) and not isinstance(failure, LoginRefused):
                 raise
             error = failure
-            log.warning("no connection to the bridge yet: %s", error)
+            log.warning("no connection to the bridge yet: %s", self._why(error))
         self._task = asyncio.create_task(self._live(error), name=f"sysadm_nb bridge {self._address}")
 
     async def stop(self) -> None:
@@ -115,14 +115,18 @@ class BridgeLink:
                 if is_permanent(error) and not isinstance(error, LoginRefused):
                     log.error("the bridge was given up: %s", error)
                     return
-                log.info("no connection to the bridge: %s", error)
+                log.info("no connection to the bridge: %s", self._why(error))
+
+    def _why(self, error: SysadmError) -> object:
+        if not isinstance(error, LoginRefused):
+            return error
+        public = self._key.with_suffix(".pub")
+        return (
+            f"{self._address} does not know {public}: register it there (sysadm-nb bridge key add NAME FILE)"
+        )
 
     async def _connect(self) -> None:
-        known = self._key.exists()
         key = await asyncio.to_thread(keys.load_or_make, self._key)
-        if not known:
-            public = self._key.with_suffix(".pub")
-            log.warning("made %s: register it at the bridge (sysadm-nb bridge key add NAME FILE)", public)
         connection = await connect_once(
             self._address,
             Login("server", key=key),

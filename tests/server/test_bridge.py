@@ -364,7 +364,7 @@ def test_a_server_starts_though_the_bridge_is_down_or_does_not_know_it_yet(home,
 
     with caplog.at_level(logging.WARNING):
         run(scenario())
-    assert "register it at the bridge" in caplog.text
+    assert "s/bridge.pub: register it there (sysadm-nb bridge key add NAME FILE)" in caplog.text
     assert "Nothing listens on" in caplog.text
 
 
