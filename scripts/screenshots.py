@@ -58,6 +58,23 @@ VIEWS = {
     "events": "view = sa.EventsView(monitor)\nview.selected = int(monitor.events['seq'].iloc[-3])\nview",
     "backups": "view = widgets.LifePreserverView(monitor)\nview",
     "connection": "view = widgets.ConnectionBadge(monitor)\nview",
+    "alert-lab": """
+now = int(monitor.pools["time"].max().value // 1000)
+view = sa.AlertLab(monitor, threshold=70.0, until=66.0, name="nearly full")
+for one in view.lab.state.values["result"]["incidents"][:2]:
+    view.lab.toggle(one[0], one[1], one[2])
+view.lab.compare(True)
+view.edit(threshold=74.0, until=70.0)
+view
+""",
+    "alerts": """
+rules = sa.alerts.shipped()
+rules.add("tank fills", table="pools", when="capacity_pct > 50", severity="info")
+armed = monitor.arm(rules, notify=print)
+armed.caught_up()
+view = sa.AlertsView(armed)
+view
+""",
     "dashboard": "view = monitor.dashboard()\nview",
 }
 BARE = """
@@ -81,7 +98,7 @@ def take(context: Any, running: Any, out: Path, names: Iterable[str]) -> list[Pa
         for theme in ("Light", "Dark"):
             page.theme(f"JupyterLab {theme}")
             for size, width in WIDTHS.items():
-                page.tab.set_viewport_size({"width": width + 90, "height": 2600})
+                page.tab.set_viewport_size({"width": width + 90, "height": 4000})
                 page.tab.wait_for_timeout(700)
                 path = out / f"{name}-{theme.lower()}-{size}.png"
                 page.tab.locator(".jp-OutputArea-output:has(.sysadm-nb)").first.screenshot(

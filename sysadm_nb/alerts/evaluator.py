@@ -209,15 +209,19 @@ class Evaluator:
     def _forecast(self, pools: pd.DataFrame) -> dict[str, pd.DataFrame]:
         made = {}
         for forecaster in self._forecasters.values():
+            names = [
+                m.rule.name for (t, _), g in self._groups.items() if t == forecaster.name for m in g.machines
+            ]
             try:
                 made[forecaster.name] = forecaster.feed(pools)
             except InputError:
                 raise
-            except Exception as error:
-                for (table, _), group in self._groups.items():
-                    if table == forecaster.name:
-                        text = f"the forecast failed: {type(error).__name__}: {error}"
-                        self.broken |= {m.rule.name: f"rule {m.rule.name!r}: {text}" for m in group.machines}
+            except Exception as error:  # one pool's odd history must not stop the other rules
+                text = f"the forecast failed: {type(error).__name__}: {error}"
+                self.broken |= {name: f"rule {name!r}: {text}" for name in names}
+            else:
+                for name in names if len(made[forecaster.name]) else ():
+                    self.broken.pop(name, None)
         return made
 
     def tick(self, now: Clock, own: int | None = None) -> list[Change]:
@@ -315,7 +319,7 @@ class Evaluator:
                 )
 
     def _note(self, changes: list[Change]) -> list[Change]:
-        changes.sort(key=lambda c: (c.time, c.incident.rule, c.incident.subject, c.what))
+        changes.sort(key=lambda change: change.time)
         self.incidents += [c.incident for c in changes if c.what == "fired"]
         if len(self.incidents) > KEEP_INCIDENTS:
             open_ones = [i for i in self.incidents[:-KEEP_INCIDENTS] if i.resolved is None]

@@ -37,6 +37,17 @@ class Batch:
     def __init__(self, columns: Columns, kid: Ints, tau: Ints, at: Ints) -> None:
         self.columns, self.kid, self.tau, self.at = columns, kid, tau, at
         self.value: Floats | None = None
+        self._breaks: dict[int | None, Bools] = {}
+
+    def breaks(self, pause_us: int | None) -> Bools:
+        """Rows that do not follow on the one before: another key, another clock, or after a longer pause."""
+        if pause_us not in self._breaks:
+            new = np.ones(len(self.kid), bool)
+            new[1:] = (self.kid[1:] != self.kid[:-1]) | (np.diff(self.tau - self.at) != 0)
+            if pause_us is not None:
+                new[1:] |= np.diff(self.tau) > pause_us
+            self._breaks[pause_us] = new
+        return self._breaks[pause_us].copy()
 
     @property
     def order(self) -> Ints:

@@ -104,15 +104,13 @@ class Machine:
         kid, tau = batch.kid, batch.tau
         if not len(kid):
             return []
-        new = np.empty(len(kid), bool)
-        new[0] = True
-        new[1:] = (kid[1:] != kid[:-1]) | (np.diff(tau - batch.at) != 0)
         if self.absent:
-            new[1:] |= np.diff(tau) > self.for_us
+            new = batch.breaks(self.for_us)
         else:
-            new[1:] |= (when[1:] != when[:-1]) | (clear[1:] != clear[:-1])
-            if self.limit is not None:
-                new[1:] |= np.diff(tau) > self.limit
+            new = batch.breaks(self.limit)
+            new[1:] |= when[1:] != when[:-1]
+            if self.rule.ending is not None:  # else what is not true is clear
+                new[1:] |= clear[1:] != clear[:-1]
         starts = np.flatnonzero(new)
         peaks = None if value is None else self.worst.reduceat(value, starts)
         run_kid, run_when, run_clear = kid[starts], when[starts], clear[starts]
@@ -239,13 +237,14 @@ class Machine:
 
     def _fire(self, key: int, state: State, time: int, at: int, fields: Fields) -> None:
         state.phase, state.fired = "firing", time
+        keys = self.keys_of(key)
         state.incident = Incident(
             rule=self.rule.name,
-            keys=self.keys_of(key),
+            keys=keys,
             began=state.began_at,
             fired=at,
             severity=self.rule.severity,
-            message=message_of(self.rule, self.keys_of(key), fields),
+            message=message_of(self.rule, keys, fields),
             labels=dict(self.rule.labels),
         )
         self._update(state)
