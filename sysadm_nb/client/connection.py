@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from sysadm_nb import wire
 from sysadm_nb.client.address import Address
 from sysadm_nb.client.events import ReceivedEvent, ResendMarker
-from sysadm_nb.errors import ConnectionLost, InputError, RequestRefused, RequestTimeout
+from sysadm_nb.errors import ConnectionLost, InputError, LoginRefused, RequestRefused, RequestTimeout
 
 if TYPE_CHECKING:
     from sysadm_nb.client.relay import Relay
@@ -376,6 +376,10 @@ class Connection:
         """Make a small request, because the server counts nothing else; ``query`` renews the token too."""
         try:
             await self.request("rpc", "query" if self.user else "identify", timeout=self._ping_timeout)
+        except LoginRefused as error:
+            # Events go on coming; trying again would only get this address blocked.
+            log.warning("The login at %s has run out: %s", self.name, error)
+            self.user = None
         except (RequestTimeout, RequestRefused) as error:
             log.warning("The keep-alive of %s: %s", self.name, error)
         except ConnectionLost:

@@ -220,6 +220,25 @@ def test_a_token_that_has_run_out_is_renewed_by_the_password() -> None:
     asyncio.run(main())
 
 
+def test_a_login_that_is_no_longer_taken_is_tried_once_and_events_go_on() -> None:
+    async def main() -> None:
+        async with scripted() as script:
+            connection = await impatient(script, keep_alive=0.1)
+            await connection.subscribe("dispatcher")
+            script.password = "changed"
+            script.answers["rpc/query"] = 401
+            before = len(script.asked("rpc/identify"))
+            await until(lambda: len(script.asked("rpc/identify")) >= before + 3)
+            assert len(script.asked("rpc/auth")) == 2
+            await script.publish("dispatcher", {"process_id": "a", "state": "running"})
+            async for event in connection:
+                assert event.args == {"process_id": "a", "state": "running"}
+                break
+            await connection.close()
+
+    asyncio.run(main())
+
+
 def test_a_link_that_says_nothing_is_given_up() -> None:
     async def main() -> None:
         async with scripted() as script:
