@@ -28,6 +28,7 @@ KEEP_ALIVE_S = 240.0  # a token lives 900 s, an idle connection 10 to 30 minutes
 PING_INTERVAL_S = 10.0
 PING_TIMEOUT_S = 20.0
 CLOCK_JUMP_S = 5.0
+SAME_US = 1_000_000  # clocks that differ by less are taken for the same
 FAR_US = 60_000_000  # clocks that differ by more are not two views of the same time
 QUEUE_LIMIT = 100_000
 
@@ -240,9 +241,11 @@ class Connection:
             new = [name for name in names if name not in self.subscriptions]
             if not new:
                 return  # asking again would only bring the last event once more
+            asked = now_us()
             await self._request(
                 "events", "subscribe", new, timeout, lambda number: self._resends.requested(number, new)
             )
+            self.certain_us = max(self.certain_us, asked)
             self.subscriptions.update(new)
 
     async def unsubscribe(self, *classes: str, timeout: float = 60.0) -> None:
@@ -296,6 +299,8 @@ class Connection:
         ahead = time - received
         if self.ahead_us is None or ahead > self.ahead_us or ahead < self.ahead_us - FAR_US:
             self.ahead_us = ahead
+        if abs(self.ahead_us) < SAME_US:
+            return min(time, received)
         return received - (self.ahead_us - ahead)
 
     def _answer(self, request: wire.Request) -> None:

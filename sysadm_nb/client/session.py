@@ -13,7 +13,7 @@ from typing import Any, Final
 from sysadm_nb import wire
 from sysadm_nb.client.address import Address
 from sysadm_nb.client.backfill import backfill
-from sysadm_nb.client.connection import FAR_US, Connection, now_us
+from sysadm_nb.client.connection import FAR_US, SAME_US, Connection, now_us
 from sysadm_nb.client.events import ReceivedEvent
 from sysadm_nb.client.login import Login
 from sysadm_nb.client.opening import Verify, connect_once
@@ -31,7 +31,6 @@ from sysadm_nb.tables import Tables
 
 log = logging.getLogger("sysadm_nb")
 
-SECOND: Final = 1_000_000
 _EVER: Final = 2**61
 
 Connect = Callable[..., Awaitable[Connection]]
@@ -55,7 +54,7 @@ class Gap:
 
     def by_server(self) -> tuple[int, int]:
         """Its two ends by the clock that stamps the events."""
-        if self.ahead is None or self.last_event is None or abs(self.ahead) < SECOND:
+        if self.ahead is None or self.last_event is None or abs(self.ahead) < SAME_US:
             return self.start, self.end
         if abs(self.ahead) > FAR_US:  # a demo or a replay lives in another time, which may pass faster
             return self.last_event, _EVER
