@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -13,10 +15,12 @@ import subprocess
 import sys
 import time
 import tomllib
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
+from sysadm_nb import cli
 from sysadm_nb.errors import InputError
 from sysadm_nb.server import config
 from sysadm_nb.server.limits import Limits
@@ -28,14 +32,15 @@ PROGRAM = (sys.executable, "-m", "sysadm_nb.cli")
 
 
 def run(*arguments: str, input: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*PROGRAM, *arguments],
-        input=input,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=ROOT,
-    )
+    """The program in this process: starting another takes seconds."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "stdin", io.StringIO(input))
+        logger = logging.getLogger("sysadm_nb")
+        patch.setattr(logger, "handlers", [])
+        patch.setattr(logger, "level", logger.level)
+        code = cli.main(arguments)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 class Service:
@@ -104,7 +109,6 @@ def test_serve_needs_somebody_who_may_log_in(tmp_path: Path) -> None:
     done = run("serve", "--folder", str(tmp_path), "--port", "0")
     assert done.returncode == 1
     assert "nobody could log in" in done.stderr and "sysadm-nb user add" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_users_by_command(tmp_path: Path) -> None:
