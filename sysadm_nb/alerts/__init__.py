@@ -8,12 +8,14 @@ Rule 'nearly full': pools capacity_pct > 80 for 30min by server, pool → warnin
 
 from .armed import Armed, arm, recorded_incidents
 from .backtest import backtest
+from .conditions import absent, forecast_within
 from .evaluator import Evaluator
 from .files import load, save
 from .incidents import Change, Incident, incidents_frame
 from .judge import evaluate, sweep
 from .notify import Notification
-from .rules import Rule, Rules, absent, forecast_within
+from .rule import Rule
+from .rules import Rules
 from .shipped import shipped
 
 __all__ = [

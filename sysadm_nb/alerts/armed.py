@@ -21,7 +21,8 @@ from .evaluator import Evaluator
 from .feeding import Feed
 from .incidents import Change, Incident, incidents_frame
 from .notify import News, Notifier, Target, targets_of
-from .rules import Rule, Rules
+from .rule import Rule
+from .rules import Rules
 
 log = logging.getLogger("sysadm_nb.alerts")
 

@@ -11,11 +11,12 @@ import pandas as pd
 
 from ..errors import InputError
 from ..tables import job_updates
+from .conditions import RULE_TABLES
 from .evaluator import Evaluator, judge_rows
 from .incidents import incidents_frame
 from .keys import KeyIndex
 from .machine import Machine
-from .rules import RULE_TABLES, Rule
+from .rule import Rule
 
 Source: TypeAlias = Any
 """A monitor, recording or tables, a mapping of table names to DataFrames, or one DataFrame."""

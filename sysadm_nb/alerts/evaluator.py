@@ -19,11 +19,12 @@ import pandas as pd
 
 from ..errors import InputError, RuleError, SysadmError
 from .columns import Bools, Columns, Floats
+from .conditions import RULE_TABLES, ForecastWithin
 from .forecasts import Forecaster
 from .incidents import Change, Incident, incidents_frame
 from .keys import Batch, KeyIndex
 from .machine import Machine, State
-from .rules import RULE_TABLES, ForecastWithin, Rule
+from .rule import Rule
 from .windows import History, new_rows, windows
 
 STATE_VERSION: Final = 1

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import RuleError
+from .conditions import Absent, ForecastWithin, absent, forecast_within
 from .durations import duration_text, duration_us
 from .expressions import nearest
-from .rules import RULE_FIELDS, Absent, ForecastWithin, Rule, Rules, absent, forecast_within
+from .rule import RULE_FIELDS, Rule
+from .rules import Rules
 
 HEAD: Final = "# Alert rules of sysadm_nb. Try them:  sysadm-nb watch FILE --dry-run RECORDING\n"
 _DURATIONS: Final = ("for_", "keep_for", "window", "stands", "max_gap")

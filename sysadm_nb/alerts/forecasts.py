@@ -10,9 +10,9 @@ import pandas as pd
 
 from ..tables.schema import SCHEMA
 from .columns import Columns, Ints
+from .conditions import FORECAST, ForecastWithin
 from .durations import duration_text, duration_us
 from .keys import Batch, KeyIndex
-from .rules import FORECAST, ForecastWithin
 from .windows import History, windows
 
 _NEEDS = ("time", "server", "pool", "size_bytes", "alloc_bytes", "free_bytes", "capacity_pct", "frag_pct")

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..errors import InputError, RuleError
 from .backtest import Moment, Source, backtest, clock_at, everything, moment_us
-from .rules import Rule, with_options
+from .rule import Rule, with_options
 
 WEEK_US: Final = 7 * 86_400_000_000
 

@@ -25,7 +25,8 @@ import numpy as np
 from .columns import Bools, Floats
 from .incidents import Change, Incident, Reason
 from .keys import Batch
-from .rules import Rule, message_of
+from .messages import message_of
+from .rule import Rule
 
 Fields = dict[str, Any]
 

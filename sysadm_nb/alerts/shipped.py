@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from .rules import Rule, Rules, absent, forecast_within
+from .conditions import absent, forecast_within
+from .rule import Rule
+from .rules import Rules
 
 RULES: Final = (
     Rule(

@@ -11,9 +11,9 @@ import pandas as pd
 
 from ..alerts import Rule
 from ..alerts.backtest import Past, backtest, history
+from ..alerts.conditions import DEFAULT_BY, RULE_TABLES, SAMPLED
 from ..alerts.judge import against
 from ..alerts.keys import KeyIndex
-from ..alerts.rules import DEFAULT_BY, RULE_TABLES, SAMPLED
 from ..errors import InputError
 from ._state import State
 from ._static import moment, seconds, table_html, table_text

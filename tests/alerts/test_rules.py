@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from sysadm_nb.alerts import Rule, Rules, absent, forecast_within, load, shipped
 from sysadm_nb.alerts.columns import Columns
+from sysadm_nb.alerts.conditions import RULE_TABLES
 from sysadm_nb.alerts.expressions import compile_expression
 from sysadm_nb.alerts.files import from_toml, to_toml
 from sysadm_nb.alerts.functions import sample_rows
-from sysadm_nb.alerts.rules import RULE_TABLES
 from sysadm_nb.errors import RuleError
 from sysadm_nb.tables.schema import SCHEMA
 from tests.alerts.histories import risen
