@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from websockets.asyncio.server import Server as WebSocketServer
-from websockets.asyncio.server import serve as serve_websockets
 
 from sysadm_nb import wire
-from sysadm_nb.errors import InputError, PortRefused
+from sysadm_nb.errors import InputError
 from sysadm_nb.server import tls as certificates
 from sysadm_nb.server.keys import Keys
 from sysadm_nb.server.limits import Limits
 from sysadm_nb.server.login import Failures, random_word
-from sysadm_nb.server.sockets import Door, Socket, SocketCarrier, converse
+from sysadm_nb.server.sockets import Door, Socket, SocketCarrier, converse, listen
 
 log = logging.getLogger(__name__)
 
@@ -99,33 +98,16 @@ class Bridge:
         certificate, key = await asyncio.to_thread(certificates.own_certificate, self.folder)
         self.fingerprint = certificates.fingerprint(certificate)
         door = Door(self.limits, loopback=False)
-
-        class OurSocket(Socket):
-            track = staticmethod(self._track)
-            buffer_bytes = self.limits.buffer_bytes
-
-        OurSocket.door = door
-        try:
-            self._listener = await serve_websockets(
-                self._handle,  # type: ignore[arg-type]
-                self.host,
-                self.port,
-                ssl=certificates.context(certificate, key),
-                create_connection=OurSocket,
-                process_request=door.check,  # type: ignore[arg-type]
-                server_header=None,
-                compression=None,
-                max_size=self.limits.frame_bytes,
-                open_timeout=self.limits.open_timeout,
-                close_timeout=self.limits.close_timeout,
-                ping_interval=20,  # who is gone is to be taken off the lists soon
-                ping_timeout=40,
-            )
-        except OSError as error:
-            raise PortRefused(
-                f"cannot listen on {self.host} port {self.port}: {error.strerror or error}. "
-                "Another bridge may have it: choose another port, or 0 for a free one."
-            ) from error
+        self._listener = await listen(
+            self._handle,
+            self.host,
+            self.port,
+            door=door,
+            limits=self.limits,
+            track=self._track,
+            tls=certificates.context(certificate, key),
+            ping=(20, 40),  # who is gone is to be taken off the lists soon
+        )
         self.port = self._listener.sockets[0].getsockname()[1]
         self._track(asyncio.create_task(self._watch_keys()))
 

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from websockets.asyncio.server import Server as WebSocketServer
-from websockets.asyncio.server import serve as serve_websockets
 
 from sysadm_nb import wire
-from sysadm_nb.errors import InputError, PortRefused
+from sysadm_nb.errors import InputError
 from sysadm_nb.server import tls as certificates
 from sysadm_nb.server.calls import Parts
 from sysadm_nb.server.dispatcher import Dispatcher, default_environment
@@ -29,7 +28,7 @@ from sysadm_nb.server.limits import Limits
 from sysadm_nb.server.login import Failures, Tokens
 from sysadm_nb.server.logs import Logs
 from sysadm_nb.server.session import Services, Session
-from sysadm_nb.server.sockets import Door, Socket, SocketCarrier, converse
+from sysadm_nb.server.sockets import Door, Socket, SocketCarrier, converse, listen
 from sysadm_nb.server.source import Source
 from sysadm_nb.server.users import Users
 
@@ -248,34 +247,16 @@ class EventServer:
             context = certificates.context(certificate, key)
             self.fingerprint = certificates.fingerprint(certificate)
         door = Door(self.limits, loopback=self.loopback, origins=self._origins)
-
-        class OurSocket(Socket):  # websockets makes the connections: what they share goes in by the class
-            track = staticmethod(self._track)
-            buffer_bytes = self.limits.buffer_bytes
-
-        OurSocket.door = door
-        try:
-            self._listener = await serve_websockets(
-                self._handle,  # type: ignore[arg-type]
-                self.host,
-                self.port,
-                ssl=context,
-                create_connection=OurSocket,
-                process_request=door.check,  # type: ignore[arg-type]
-                server_header=None,
-                compression=None,
-                max_size=self.limits.frame_bytes,
-                open_timeout=self.limits.open_timeout,
-                close_timeout=self.limits.close_timeout,
-                ping_interval=60,
-                ping_timeout=120,  # a busy notebook may be slow to answer
-                logger=_quiet_logger(),
-            )
-        except OSError as error:
-            raise PortRefused(
-                f"cannot listen on {self.host} port {self.port}: {error.strerror or error}. "
-                "Another server may have it: choose another port, or 0 for a free one."
-            ) from error
+        self._listener = await listen(
+            self._handle,
+            self.host,
+            self.port,
+            door=door,
+            limits=self.limits,
+            track=self._track,
+            tls=context,
+            ping=(60, 120),  # a busy notebook may be slow to answer
+        )
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def _dial_out(self, bridge: str | None, fingerprint: str | None) -> None:
@@ -453,10 +434,3 @@ class _Attached:
 
     def backlog(self) -> int:
         return 0  # the carrier's own business
-
-
-def _quiet_logger() -> logging.Logger:
-    """Failed handshakes are everyday life on an open port: they are told at level DEBUG only."""
-    logger = logging.getLogger(f"{__name__}.websockets")
-    logger.setLevel(logging.CRITICAL)
-    return logger

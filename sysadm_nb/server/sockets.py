@@ -7,15 +7,17 @@ import contextlib
 import http
 import ipaddress
 import logging
+import ssl
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, Protocol
 
-from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.protocol import SEND_EOF, State
 
+from sysadm_nb.errors import PortRefused
 from sysadm_nb.server.hub import Batch, frame
 from sysadm_nb.server.limits import Limits, Rate
 
@@ -185,6 +187,73 @@ class Socket(ServerConnection):
             await self.close(code, reason)
         finally:
             deadline.cancel()
+
+
+async def listen(
+    handle: Callable[[Socket], Awaitable[None]],
+    host: str,
+    port: int,
+    *,
+    door: Door,
+    limits: Limits,
+    track: Callable[[asyncio.Task[None]], None],
+    tls: ssl.SSLContext | None,
+    ping: tuple[float, float],
+) -> Server:
+    """Take WebSockets.
+
+    Parameters
+    ----------
+    handle : coroutine function
+        Gets each `Socket`; it is closed when that returns.
+    host, port : str, int
+        Where; port 0 takes a free one.
+    door, limits, track
+        What every socket works with.
+    tls : SSLContext or None
+    ping : (float, float)
+        Seconds between pings, and until a missing answer ends the connection.
+
+    Raises
+    ------
+    PortRefused
+        If the port cannot be listened on.
+    """
+
+    class OurSocket(Socket):  # websockets makes the connections: what they share goes in by the class
+        buffer_bytes = limits.buffer_bytes
+
+    OurSocket.door = door
+    OurSocket.track = staticmethod(track)
+    try:
+        return await serve(
+            handle,  # type: ignore[arg-type]
+            host,
+            port,
+            ssl=tls,
+            create_connection=OurSocket,
+            process_request=door.check,  # type: ignore[arg-type]
+            server_header=None,
+            compression=None,
+            max_size=limits.frame_bytes,
+            open_timeout=limits.open_timeout,
+            close_timeout=limits.close_timeout,
+            ping_interval=ping[0],
+            ping_timeout=ping[1],
+            logger=_quiet_logger(),
+        )
+    except OSError as error:
+        raise PortRefused(
+            f"cannot listen on {host} port {port}: {error.strerror or error}. "
+            "Another server may have it: choose another port, or 0 for a free one."
+        ) from error
+
+
+def _quiet_logger() -> logging.Logger:
+    """Failed handshakes are everyday life on an open port: they are told at level DEBUG only."""
+    logger = logging.getLogger(f"{__name__}.websockets")
+    logger.setLevel(logging.CRITICAL)
+    return logger
 
 
 class SocketCarrier:
