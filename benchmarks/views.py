@@ -127,14 +127,14 @@ def rate(rounds: int) -> dict[str, Any]:
     from sysadm_nb import Tables, wire
     from sysadm_nb.widgets import EventsView, JobsView, LifePreserverView, PoolsView
 
-    pools = dict.fromkeys(("tank", "zroot"), {"size": "10T", "capacity": "50%", "health": "ONLINE"})
+    facts = {"size": "10T", "capacity": "50%", "health": "ONLINE"}
 
     def frames(turn: int) -> list[str]:
         used = {"alloc": f"{5 + turn / 1000:.3f}T", "free": "5T"}
         return [
             job_frame(turn % 10, turn % 100),
             wire.encode_event(
-                "system-state", {"hostname": "h", "zpools": {k: v | used for k, v in pools.items()}}
+                "system-state", {"hostname": "h", "zpools": {"tank": facts | used, "zroot": facts | used}}
             ),
             wire.encode_event(
                 "life-preserver", {"class": "replication", "message": f"Replicating tank@a: {turn}M/9G (1%)"}
@@ -230,7 +230,7 @@ def day(hours: int) -> list[float]:
                         "state": "finished",
                         "cmd_list": CHAIN,
                     }
-                    done |= {command: "log\n" * 100 for command in CHAIN}
+                    done |= dict.fromkeys(CHAIN, "log\n" * 100)
                     done |= {f"return_codes/{command}": "0" for command in CHAIN}
                     args = {"event_system": "sysadm/pkg", "state": "finished", "process_details": done}
                     tables.append(wire.encode_event("dispatcher", args), received=time + 50, server="nas")

@@ -60,11 +60,25 @@ class Store {
       this.rows.delete(id);
       touch(id);
     }
-    if (patch.values?.controls) this.#own = {};
     Object.assign(this.values, patch.values);
+    if (patch.values?.controls) this.#compareControls();
     for (const [name, change] of Object.entries(patch.texts ?? {})) {
       if (!change) this.texts.delete(name);
       else this.texts.set(name, change[0] === "+" ? (this.texts.get(name) ?? "") + change[1] : change[1]);
+    }
+  }
+
+  /** What the kernel says counts, but it may be the answer to what was set before the last: that is waited for. */
+  #compareControls() {
+    for (const [name, own] of Object.entries(this.#own)) {
+      if (JSON.stringify(own.value) === JSON.stringify(this.values.controls[name])) delete this.#own[name];
+      else
+        setTimeout(() => {
+          if (this.#own[name] !== own) return;
+          delete this.#own[name];
+          this.touched = null;
+          this.changed();
+        }, 1500);
     }
   }
 
@@ -94,11 +108,11 @@ class Store {
   }
 
   control(name) {
-    return name in this.#own ? this.#own[name] : this.values.controls?.[name];
+    return name in this.#own ? this.#own[name].value : this.values.controls?.[name];
   }
 
   set(values) {
-    Object.assign(this.#own, values);
+    for (const [name, value] of Object.entries(values)) this.#own[name] = { value };
     this.send("set", { values });
     this.touched = null;
     this.changed();

@@ -206,13 +206,23 @@ display(view, pools)
     assert meter.get_attribute("aria-valuenow") == "91"
     assert tab.get_by_role("article", name="Pool tank: 91 % used, DEGRADED").is_visible()
     words = "a device failed or is missing; the data is there, with less protection"
-    assert words in page.view(nth=1).inner_text()
+    assert words in page.view(nth=1).text_content()
 
     turning = """() => getComputedStyle(document.querySelector('.nb-icon-running .turn')).animationName"""
     assert tab.evaluate(turning) == "nb-turn"
     tab.emulate_media(reduced_motion="reduce")
     assert tab.evaluate(turning) == "none"
     tab.emulate_media(reduced_motion="no-preference")
+    ground = "() => getComputedStyle(document.querySelector('.sysadm-nb')).backgroundColor"
+    light = tab.evaluate(ground)
+    page.theme("JupyterLab Dark")
+    assert (
+        sum(map(int, light[4:-1].split(",")))
+        > 650
+        > 200
+        > sum(map(int, tab.evaluate(ground)[4:-1].split(",")))
+    )
+    page.theme("JupyterLab Light")
     # nothing sticks out sideways, from a phone's width to a wall's
     for width in (480, 1000, 2000):
         tab.set_viewport_size({"width": width, "height": 900})
