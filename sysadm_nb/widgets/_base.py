@@ -21,9 +21,9 @@ How a view is made
            async def do_kill(self, job):       # loop thread: the browser sent {"do": "kill", "job": 12}
                ...
 
-3. A **browser module**: ``NAME.js`` ends in ``export default view(render)``; ``base.js`` goes first.
-   ``render({store, root, signal})`` builds its elements and returns ``draw()``, called once a frame after a
-   change. Text of a server goes into the page by ``textContent`` alone.
+3. A **browser module**: ``NAME.js`` ends in ``export default view(render)``; ``base.js`` and ``elements.js``
+   go first. ``render({store, root, signal})`` builds its elements and returns ``draw()``, called once a frame
+   after a change. Text of a server goes into the page by ``textContent`` alone.
 
 What the base does: every 0.25 s the loop thread calls ``model.refresh`` and sends what changed as one custom
 message, so a view never sends more than 4 messages a second, however many events came. The whole state goes
@@ -113,7 +113,7 @@ class View(anywidget.AnyWidget):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         if "module" in cls.__dict__:
-            cls._esm = _package_text("base.js", *cls.parts, f"{cls.module}.js")
+            cls._esm = _package_text("base.js", "elements.js", *cls.parts, f"{cls.module}.js")
             cls._css = _package_text("base.css", f"{cls.module}.css")
         super().__init_subclass__(**kwargs)
 

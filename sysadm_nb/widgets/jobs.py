@@ -277,7 +277,7 @@ class JobsView(View):
     """
 
     module = "jobs"
-    parts = ("terminal.js",)
+    parts = ("terminal.js", "job_detail.js")
     controls = ("state", "subsystem", "server", "search", "sort", "selected")
 
     state = Enum([*STATES], None, allow_none=True)
