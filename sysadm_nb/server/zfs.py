@@ -70,9 +70,7 @@ def find(program: str) -> str:
     """
     found = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_PATH}")
     if found is None:
-        raise ToolMissing(
-            f"there is no {program} on this machine (is OpenZFS installed?)"
-        )
+        raise ToolMissing(f"there is no {program} on this machine (is OpenZFS installed?)")
     return found
 
 
