@@ -28,7 +28,7 @@ HORIZONS = (3, 7, 14, 30, 60, 90)  # days
 # often
 AIM = 0.82
 # how much larger weights of the prior cost: keeps them near each other where the data say nothing
-KEPT = 0.003
+KEPT = 0.0007
 
 
 @dataclass(frozen=True)

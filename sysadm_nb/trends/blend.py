@@ -118,6 +118,7 @@ def situation(history: History, ahead: Floats) -> Floats:
             np.clip(np.log(np.maximum(bins, 2) / 100) / 2, -1.5, 1.0),
             np.clip(np.log(bins / np.maximum(regime, 1)) * 0.7, 0, 1.5),
             np.clip(np.where(np.isnan(plain), 0.0, plain), -1.5, 1.5),
+            np.clip(np.log(ahead / bins), 0, 2.0),
         ]
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from sysadm_nb.trends import rowwise
-from sysadm_nb.trends.history import History
+from sysadm_nb.trends.history import WEEK, History, long_run_noise
 from sysadm_nb.trends.rowwise import Floats, Ints
 
 NAMES = {
@@ -33,6 +33,10 @@ NAMES = {
 DAMPING = {"line_28": 0.99, "holt": 0.99, "holt_slow": 0.995}
 MOST_REACH = 1.5  # growth that speeds up does not do so for long
 MOST_TURN = 1.25
+# standard deviation of the difference of two lines' slopes through neighbouring stretches of a walk, in parts
+# of its steps' over the root of their length
+SLOPE_NOISE = 1.55
+LEAST_BEND = 1.5  # squared standard errors up to which a bend is none
 WHOLE = 10**6  # bins: the whole life
 
 
@@ -54,6 +58,9 @@ class Candidates:
         self.row = np.arange(self.pools)
         self.time = np.arange(self.width) - (self.width - 1.0)
         self.base = np.nan_to_num(history.smooth[:, -1])
+        # over longer spans than a week, what comes and goes within days is told from what adds up
+        long = long_run_noise(history.smooth, history.first, np.clip(history.bins // 6, WEEK, 4 * WEEK))
+        self.noise = np.minimum(history.noise, long)
         self.sums = self._sums(history.smooth)
         self.raw_sums = self._sums(history.level) if history.jumps.any() else self.sums
         self.smoothers = {"holt": self._smoother(0.5, 0.1, 0.99), "holt_slow": self._smoother(0.2, 0.03, 1.0)}
@@ -113,10 +120,18 @@ class Candidates:
         return rowwise.median(self.differences[lag][:, : max(origin - lag, 0)]) / lag
 
     def _bending(self, origin: Ints, length: Ints) -> tuple[Floats, Floats]:
-        """Slope at the origin and its factor a bin, from the slopes of the last two stretches of `length`."""
+        """Slope at the origin and its factor a bin, from the slopes of the last two stretches of `length`.
+
+        Their difference is shrunk by how much of it a walk as noisy as the pool would show by chance.
+        """
         length = np.maximum(length, 1)
         _, late = self.line(origin, length)
         _, early = self.line(np.maximum(origin - length, np.minimum(self.first + 1, origin)), length)
+        bend = late - early
+        with np.errstate(invalid="ignore", divide="ignore"):
+            trust = np.maximum(1 - LEAST_BEND * (SLOPE_NOISE * self.noise / bend) ** 2 / length, 0)
+        bend = np.where(np.isfinite(trust), bend * trust, 0.0)
+        late, early = (late + early + bend) / 2, (late + early - bend) / 2
         with np.errstate(invalid="ignore", divide="ignore"):
             factor = np.where(early * late > 0, late / early, 1.0)
         usable = (length >= 10) & np.isfinite(factor)

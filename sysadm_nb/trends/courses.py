@@ -57,14 +57,15 @@ def regimes(pools: pd.DataFrame, by: Sequence[str] = BY, window: Any = None) -> 
 def changes(panel: Panel, history: History) -> pd.DataFrame:
     """The table of ``regimes`` from a panel that has been taken apart."""
     found: list[tuple[Ints, Ints, str, Floats]] = []
-    begins = history.jumps != 0
-    begins[:, 1:] &= history.jumps[:, :-1] == 0
-    run = np.cumsum(history.jumps, axis=1)
-    ends = history.jumps != 0
-    ends[:, :-1] &= history.jumps[:, 1:] == 0
+    jumps = history.jumps + history.kept
+    begins = jumps != 0
+    begins[:, 1:] &= jumps[:, :-1] == 0
+    run = np.cumsum(jumps, axis=1)
+    ends = jumps != 0
+    ends[:, :-1] &= jumps[:, 1:] == 0
     pool, start = np.nonzero(begins)
     _, end = np.nonzero(ends)
-    total = run[pool, end] - run[pool, start] + history.jumps[pool, start]
+    total = run[pool, end] - run[pool, start] + jumps[pool, start]
     for kind, chosen in (("jump", total > 0), ("drop", total < 0)):
         found.append((pool[chosen], end[chosen], kind, total[chosen]))
     before, after = _rates(history, panel)

@@ -18,6 +18,7 @@ from sysadm_nb.trends.rowwise import Floats, Ints
 Bools = NDArray[np.bool_]
 
 WEEK = 7  # bins of a day in the cycle people live by
+MONTH = 45  # bins without a clean-up after which it is not a monthly one
 LEAST_REGIME = 10  # bins: shorter stretches are no regime
 CHANGE_SIGNIFICANCE = 3.2  # standard errors between two slopes, the largest of many being looked at
 JUMP_RATIO = 3.0  # a one-off jump is so many times the largest ordinary change
@@ -33,6 +34,7 @@ class History:
     level: Floats  # the same without the cycle
     smooth: Floats  # the same with one-off jumps taken out: past levels moved to today's
     jumps: Floats  # one-off jump at each bin, 0 for none
+    kept: Floats  # drops that stand alone too, but may be those of a monthly clean-up: not taken out
     changes: Bools  # bins where another slope begins
     cycle: Floats  # (P, C) cycle by bin, column C-1 for the newest bin's phase
     end_of_bin: Floats  # (P, C) last value of a bin minus its mean, same phases
@@ -67,6 +69,8 @@ def take_apart(panel: Panel) -> History:
     scatter = np.sqrt(np.where(stray_known, stray**2, 0).sum(axis=1) / np.maximum(stray_known.sum(axis=1), 1))
     level = mean - cycle[:, (np.arange(width) - width) % WEEK]
     jumps = one_off_jumps(level)
+    kept = np.where((jumps < 0) & _may_recur(level, jumps, first)[:, None], jumps, 0.0)
+    jumps = jumps - kept
     smooth = level + jumps.sum(axis=1, keepdims=True) - np.cumsum(jumps, axis=1)
     noise = long_run_noise(smooth, first)
     return History(
@@ -76,6 +80,7 @@ def take_apart(panel: Panel) -> History:
         level,
         smooth,
         jumps,
+        kept,
         slope_changes(smooth, first, noise),
         cycle,
         end_of_bin,
@@ -152,7 +157,7 @@ def _usual(grid: Floats) -> Floats:
     spread = 1.4826 * rowwise.median(np.abs(grid - middle[:, None]))
     error = spread**2 * np.pi / 2 / np.maximum(np.isfinite(grid).sum(axis=1), 1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        trust = middle**2 / (middle**2 + error)
+        trust = np.clip(1 - 2 * error / middle**2, 0, 1)
     return np.where(np.isfinite(trust), middle * trust, 0.0)
 
 
@@ -190,13 +195,35 @@ def one_off_jumps(level: Floats) -> Floats:
     return np.nan_to_num(jumps)
 
 
-def long_run_noise(smooth: Floats, first: Ints) -> Floats:
-    """Standard deviation of the change a bin that adds up over time, from differences of weekly changes.
+def _may_recur(level: Floats, jumps: Floats, first: Ints) -> Bools:
+    """Pools whose drops may be those of a cycle as short as a month: two months show but one or two.
 
-    Histories of less than two weeks and two bins use shorter spans than a week.
+    No stretch without a drop is longer than that, and none takes back more than was gained in so long.
+    """
+    drop = jumps < 0
+    recur = np.asarray(drop.any(axis=1))
+    at = np.flatnonzero(recur)
+    if not len(at):
+        return recur
+    drop, width = drop[at], level.shape[1]
+    column = np.arange(width)
+    begin = first[at, None]
+    marks = np.maximum.accumulate(np.where(drop, column, np.minimum(column, begin)), axis=1)
+    calm = level[at, -1] - jumps[at].sum(axis=1) - level[at, first[at]]
+    gained = MONTH * calm / np.maximum(width - 1 - first[at], 1)
+    taken = -(np.where(drop, jumps[at], 0)).min(axis=1)  # a drop over two bins is mostly in one of them
+    recur[at] = ((column - marks).max(axis=1) <= MONTH) & (taken <= gained)
+    return recur
+
+
+def long_run_noise(smooth: Floats, first: Ints, span: Ints | int = WEEK) -> Floats:
+    """Standard deviation of the change a bin that adds up over time, from differences of changes over `span`
+    bins, as a rule a week.
+
+    Histories of less than two such spans and two bins use shorter ones.
     """
     width = smooth.shape[1]
-    spans = np.minimum(WEEK, (width - first - 2) // 2)
+    spans = np.minimum(span, (width - first - 2) // 2)
     noise = np.zeros(len(smooth))
     for span in np.unique(spans[spans > 0]):
         rows = smooth[spans == span]

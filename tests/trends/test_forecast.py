@@ -109,6 +109,17 @@ def test_a_sawtooth_is_no_trend(make: Make, period_days: float) -> None:
     assert np.isnan(one(make(400 * GB + saw, every="1h"))["days"])
 
 
+def test_a_first_drop_that_takes_back_a_month_may_come_again(make: Make) -> None:
+    days = np.arange(55)
+    clean_up = make(300 * GB + 2 * GB * (days % 30))  # 60 GB come back on day 30
+    ahead = trends.forecast_path(clean_up, horizon="90D")["alloc_bytes"].iloc[-1]
+    assert 250 * GB < ahead < 420 * GB  # not 348 GB and 90 times 2 GB more
+    assert trends.regimes(clean_up)["kind"].tolist() == ["drop"]  # told all the same
+    delete = make(300 * GB + 2 * GB * days - 150 * GB * (days >= 30))  # more than a month's growth
+    ahead = trends.forecast_path(delete, horizon="90D")["alloc_bytes"].iloc[-1]
+    assert ahead == pytest.approx((300 + 2 * 54 - 150 + 2 * 90) * GB, rel=0.05)
+
+
 def test_a_weekly_cycle_goes_on(make: Make) -> None:
     week = 20 * GB * np.sin(2 * np.pi * np.arange(140) / 7)
     path = trends.forecast_path(make(400 * GB + GB * np.arange(140) + week), horizon="28D")
