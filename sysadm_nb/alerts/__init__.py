@@ -6,13 +6,14 @@
 Rule 'nearly full': pools capacity_pct > 80 for 30min by server, pool → warning
 """
 
-from .armed import Armed, arm, recorded_incidents
+from .armed import Armed, arm
 from .backtest import backtest
 from .conditions import absent, forecast_within
 from .evaluator import Evaluator
 from .files import load, save
 from .incidents import Change, Incident, incidents_frame
 from .judge import evaluate, sweep
+from .kept import recorded_incidents
 from .notify import Notification
 from .rule import Rule
 from .rules import Rules

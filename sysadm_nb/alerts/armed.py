@@ -19,7 +19,8 @@ from ..errors import Closed, InputError
 from .durations import Duration, duration_us
 from .evaluator import Evaluator
 from .feeding import Feed
-from .incidents import Change, Incident, incidents_frame
+from .incidents import Change, Incident
+from .kept import told_before
 from .notify import News, Notifier, Target, targets_of
 from .rule import Rule
 from .rules import Rules
@@ -110,7 +111,7 @@ class Armed:
         self._silences: list[Silence] = []
         self._acknowledged: set[str] = set()
         self._told: dict[str, float] = {}  # incidents whose firing was told: id and when last
-        self._known = _told_before(source)
+        self._known = told_before(source)
         self._changed: list[Callable[[], object]] = []
         self._working = False
         self._caught_up = threading.Event()
@@ -415,40 +416,3 @@ class Armed:
         tell = ", ".join(n.name for n in self.notifiers) or "nobody"
         wrong = f"; {self._error}" if self._error else ""
         return f"<Armed {len(self.rules)} rules: {state}; tells {tell}{wrong}; .active .incidents .disarm()>"
-
-
-def _told_before(source: Any) -> set[str]:
-    """Incidents that were told before a restart, as the recording that is continued says."""
-    from ..recording import reader
-
-    found: set[str] = set()
-    for recorder in getattr(source, "recorders", ()):
-        try:
-            notes = reader.notes(recorder.base, "incident")
-        except Exception as error:  # the recording may be brand new, or unreadable: then all is told
-            log.debug("no incidents read from %s: %s", recorder.path, error)
-            continue
-        found.update(str(note.data.get("id")) for note in notes if isinstance(note.data, dict))
-    return found
-
-
-def recorded_incidents(recording: Any) -> pd.DataFrame:
-    """The incidents that were kept in a recording, as `Rules.backtest` gives them.
-
-    Parameters
-    ----------
-    recording : Recording
-    """
-    newest: dict[str, dict[str, Any]] = {}
-    for row in recording.records("incident").to_dict("records"):
-        newest[row["id"]] = {k: row[k] for k in Incident.__dataclass_fields__}
-    incidents = []
-    for data in newest.values():
-        plain = {k: None if isinstance(v, float) and v != v else v for k, v in data.items()}
-        for name in ("began", "fired", "resolved", "rows"):
-            value: Any = plain[name]
-            plain[name] = None if value is None else int(value)
-        incidents.append(Incident.from_json(plain))
-    # JSON sorts keys; the server comes first everywhere else
-    names = {name for incident in incidents for name in incident.keys}
-    return incidents_frame(incidents, sorted(names, key=lambda name: (name != "server", name)))

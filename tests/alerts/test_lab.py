@@ -1,0 +1,155 @@
+"""The lab and the view without a browser: their models."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import sysadm_nb as sa
+from sysadm_nb.alerts import Rules, arm
+from sysadm_nb.errors import SysadmError
+from sysadm_nb.widgets.alert_lab_model import BUCKETS, LabModel, thinned
+from sysadm_nb.widgets.alerts_view import AlertsModel
+from sysadm_nb.wire import encode_event
+from tests.alerts.histories import MINUTE, START
+
+QUARTER = 15 * MINUTE
+# over 80 % in samples 10 to 13 and 20 to 21
+CAPACITY = [70] * 10 + [85] * 4 + [70] * 6 + [82] * 2 + [70] * 10
+
+
+@pytest.fixture
+def tables():
+    made = sa.Tables()
+    for number, used in enumerate(CAPACITY):
+        time = START + number * QUARTER
+        health = "DEGRADED" if 5 <= number < 8 else "ONLINE"
+        zpools = {
+            "tank": {"capacity": f"{used}%", "health": health},
+            "dozer": {"capacity": "30%", "health": "ONLINE"},
+        }
+        event = encode_event("system-state", {"hostname": "nas", "zpools": zpools}, time)
+        made.append(event, server="nas", received=time)
+    return made
+
+
+def found(model, name="result"):
+    """Samples at which the incidents fired and ended."""
+    return [tuple((t - START) / QUARTER for t in one[:2]) for one in model.state.values[name]["incidents"]]
+
+
+def test_settings_make_a_rule(tables):
+    model = LabModel(tables)
+    assert found(model) == [(12, 14)]  # for 30 min by default: only the longer one
+    model.edit(for_s=0)
+    assert found(model) == [(10, 14), (20, 22)]
+    model.edit(threshold=84)
+    assert found(model) == [(10, 14)]
+    model.edit(threshold=80, until=60, sign=">=")
+    assert found(model) == [(10, 31)]  # never under 60: it still fires at the end
+    assert model.state.values["result"]["incidents"][0][4] is True
+    assert model.setting.rule().until == "capacity_pct < 60"
+    code = model.state.values["code"]
+    rules = {}
+    exec(code, {"sa": sa}, rules)
+    assert rules["rules"]["my rule"] == model.setting.rule()
+    assert model.summary().endswith("1 incidents, 5:15 h in all")
+    assert "nas tank" in model.text() and "nas tank" in model.html()
+
+
+def test_settings_that_make_no_rule_change_nothing(tables):
+    model = LabModel(tables)
+    before = model.setting
+    for wrong in ({"table": "pool"}, {"value": "capacity"}, {"thresh": 3}, {"for_s": -1}, {"name": " "}):
+        with pytest.raises(SysadmError):
+            model.edit(**wrong)
+        assert model.setting == before
+
+
+def test_words(tables):
+    model = LabModel(tables)
+    model.edit(value="health", for_s=0)
+    assert model.setting.when == "health != 'ONLINE'"
+    assert found(model) == [(5, 8)]
+    assert model.state.values["words"] == ["DEGRADED", "ONLINE"]
+    model.edit(value="capacity_pct")
+    assert model.setting.when == "capacity_pct > 80"
+    model.edit(table="jobs")
+    assert model.setting.value in dict(model.state.values["choices"]["jobs"])
+    assert model.state.values["span"] is None
+
+
+def test_one_key(tables):
+    model = LabModel(tables)
+    model.edit(for_s=0, key="nas dozer")
+    assert found(model) == []
+    assert [line["key"] for line in model.state.values["lines"]] == ["nas dozer"]
+    model.edit(key=None)
+    assert len(model.state.values["lines"]) == 2
+
+
+def test_marks_and_comparison(tables):
+    model = LabModel(tables)
+    model.edit(for_s=0)
+    start, end, key = model.state.values["result"]["incidents"][0][:3]
+    model.toggle(start, end, key)
+    judged = model.state.values["result"]["judged"]
+    assert (judged["found"], judged["periods"], judged["false"], judged["delay_s"]) == (1, 1, 1, 0)
+    assert model.label_frame()[["server", "pool"]].values.tolist() == [["nas", "tank"]]
+    rules = Rules([model.setting.rule()])
+    (same,) = rules.evaluate(tables, model.label_frame()).to_dict("records")
+    assert (same["found"], same["false_alarms"]) == (1, 1)
+    model.compare(True)
+    model.edit(threshold=84)
+    assert (found(model), found(model, "other_result")) == ([(10, 14)], [(10, 14), (20, 22)])
+    model.swap()
+    assert model.setting.threshold == 80 and model.other.threshold == 84
+    model.toggle(start, end, key)
+    assert model.labels == [] and model.state.values["result"]["judged"] is None
+    model.mark(end, start)
+    assert model.labels[0]["start"] < model.labels[0]["end"]
+    model.unmark(0)
+    model.unmark(7)
+    assert model.labels == []
+
+
+def test_lines_keep_their_extremes_and_their_gaps():
+    at = np.arange(100_000, dtype=np.int64) * QUARTER
+    values = np.sin(np.arange(100_000) / 900) * 10 + 50
+    values[43_210] = 99.0
+    values[7_777] = 1.0
+    times, shown = thinned(at, values, int(at[0]), int(at[-1]), None)
+    assert len(times) <= 2 * BUCKETS + 4
+    assert max(shown) == 99.0 and min(shown) == 1.0
+    assert times == sorted(times) and times[0] == at[0] and times[-1] == at[-1]
+    few = np.array([0, 1, 2, 9, 10]) * QUARTER
+    times, shown = thinned(few, np.arange(5.0), 0, int(few[-1]), 3 * QUARTER)
+    assert shown == [0.0, 1.0, 2.0, None, 3.0, 4.0]
+
+
+def test_the_view_of_alerts(tables):
+    rules = Rules()
+    rules.add("full", table="pools", when="capacity_pct > 80")
+    rules.add("used", table="pools", when="capacity_pct > 50", severity="info", max_gap=None)
+    with arm(tables, rules) as armed:
+        assert armed.caught_up()
+        model = AlertsModel(armed)
+        model.refresh(0)
+        assert [row[:4] for row in model.state.rows.values()] == [["firing", "used", "info", "nas tank"]]
+        assert model.state.values["past_count"] == 2
+        assert [(p[0], p[3] - START) for p in model.state.values["past"]] == [
+            ("full", 20 * QUARTER),
+            ("full", 10 * QUARTER),
+        ]
+        assert model.summary() == "1 firing, 0 pending, by 2 rules"
+        assert "nas tank" in model.text() and "nas tank" in model.html()
+        armed.silence("1h", rule="used")
+        model.refresh(0)
+        (row,) = model.state.rows.values()
+        assert row[9] is not None
+        armed.unsilence(armed.rows()[0]["id"])
+        model.refresh(0)
+        (row,) = model.state.rows.values()
+        assert row[9] is None
+    model.refresh(0)
+    assert model.state.values["armed"] is False
