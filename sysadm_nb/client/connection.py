@@ -261,16 +261,17 @@ class Connection:
     # -- what comes -------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
+        cause: BaseException | None = None
         try:
             async for frame in self._link:
                 try:
                     self._handle(frame, now_us())
                 except Exception:
                     log.exception("A frame from %s could not be handled", self.name)
-        except ConnectionClosed:
-            pass  # the reason is worked out at the end
+        except ConnectionClosed as error:
+            cause = error.__cause__
         finally:
-            self._end()
+            self._end(cause)
 
     def _handle(self, frame: str | bytes, received: int) -> None:
         origin = "live"
@@ -394,9 +395,9 @@ class Connection:
         self.lost = ConnectionLost(f"The connection to {self.name} was given up: {why}.")
         self._link.transport.abort()
 
-    def _end(self) -> None:
+    def _end(self, cause: BaseException | None) -> None:
         if self.lost is None:
-            self.lost = ConnectionLost(_why(self._link, self.name, self._closing))
+            self.lost = ConnectionLost(_why(self._link, cause, self.name, self._closing))
         for waiter in self._pending.values():
             if not waiter.done():
                 waiter.set_exception(ConnectionLost(str(self.lost)))
@@ -443,12 +444,11 @@ def _refused(call: str, reply: wire.ErrorReply, server: str, user: str | None) -
     return RequestRefused(f"{server} answered {said}: {advice}.", reply.code)
 
 
-def _why(link: Link, server: str, closing: bool) -> str:
+def _why(link: Link, cause: BaseException | None, server: str, closing: bool) -> str:
     if closing:
         return f"The connection to {server} was closed here."
     code, reason = link.close_code, link.close_reason
     if code in (None, 1006):
-        cause = link.close_exc.__cause__
         return f"The connection to {server} broke off{f' ({cause})' if cause else ''}."
     said = f": {wire.shell_text(reason)}" if reason else ""
     return f"{server} closed the connection (code {code}{said})."
