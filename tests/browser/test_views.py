@@ -213,16 +213,6 @@ display(view, pools)
     tab.emulate_media(reduced_motion="reduce")
     assert tab.evaluate(turning) == "none"
     tab.emulate_media(reduced_motion="no-preference")
-    ground = "() => getComputedStyle(document.querySelector('.sysadm-nb')).backgroundColor"
-    light = tab.evaluate(ground)
-    page.theme("JupyterLab Dark")
-    assert (
-        sum(map(int, light[4:-1].split(",")))
-        > 650
-        > 200
-        > sum(map(int, tab.evaluate(ground)[4:-1].split(",")))
-    )
-    page.theme("JupyterLab Light")
     # nothing sticks out sideways, from a phone's width to a wall's
     for width in (480, 1000, 2000):
         tab.set_viewport_size({"width": width, "height": 900})
@@ -233,6 +223,16 @@ display(view, pools)
         )
     tab.set_viewport_size({"width": 1200, "height": 900})
     assert page.problems == []
+    ground = "() => getComputedStyle(document.querySelector('.sysadm-nb')).backgroundColor"
+    light = tab.evaluate(ground)
+    page.theme("JupyterLab Dark")
+    assert (
+        sum(map(int, light[4:-1].split(",")))
+        > 650
+        > 200
+        > sum(map(int, tab.evaluate(ground)[4:-1].split(",")))
+    )
+    page.theme("JupyterLab Light")
 
 
 def test_a_dashboard_as_a_voila_page(browser: Any, tmp_path: Path) -> None:
