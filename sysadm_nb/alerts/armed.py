@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from .. import loop
 from ..errors import Closed, InputError
+from .backtest import in_order_of_arrival, moment_us
+from .columns import Columns
 from .durations import Duration, duration_us
 from .evaluator import Evaluator
 from .feeding import Feed
@@ -103,7 +106,7 @@ class Armed:
             raise InputError(f"rules watch a monitor, a recording or tables, not {type(source).__name__}")
         self.rules = rules
         self._evaluator = Evaluator(rules, state)
-        self._fresh = state is None
+        self._seen_until = self._judged_until = -1 if state is None else int(state.get("received", -1))
         self._feed = Feed(tables, self._evaluator.tables)
         self._source = weakref.ref(source)
         self._remind_us = None if remind is None else duration_us(remind, "remind")
@@ -164,8 +167,16 @@ class Armed:
 
     def _evaluate(self, frames: dict[str, pd.DataFrame], clocks: dict[str, int]) -> list[Change]:
         with self._lock:
+            if not self._caught_up.is_set():
+                frames = {n: self._to_catch_up(frame) for n, frame in frames.items()}
             changes = self._evaluator.feed(self._feed.with_jobs(frames)) if frames else []
+            self._judged_until = max(self._judged_until, self._feed.received)
             return changes + self._evaluator.tick(clocks, own=time.time_ns() // 1000 - 10_000_000)
+
+    def _to_catch_up(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """What was there before arming, as a backtest takes it, and without what a saved state has seen."""
+        received = Columns(frame)["received"].astype(np.int64)
+        return in_order_of_arrival(frame[received > self._seen_until])
 
     def _tell(self, changes: list[Change]) -> None:
         if not self.armed:
@@ -333,8 +344,6 @@ class Armed:
         if for_ is not None:
             end = time.time() + duration_us(for_, "silence") / 1e6
         else:
-            from .backtest import moment_us
-
             end = (moment_us(until) or 0) / 1e6
         with self._lock:
             self._silences.append(Silence(end, rule, keys))
@@ -375,7 +384,7 @@ class Armed:
     def state(self) -> dict[str, Any]:
         """Plain JSON, from which `arm` can go on later."""
         with self._lock:
-            return self._evaluator.state()
+            return self._evaluator.state() | {"received": self._judged_until}
 
     def caught_up(self, timeout: float = 60.0) -> bool:
         """Wait until what the tables held at arming is judged."""

@@ -33,6 +33,7 @@ class Feed:
         self._jobs = Jobs(2**16) if "jobs" in self.names else None
         self._read = sorted({"events" if name == "jobs" else name for name in self.names})
         self._counts = dict.fromkeys(self._read, 0)
+        self.received = -1  # when the newest row came
         self._clock: dict[str, tuple[int, int]] = {}  # server: its time, and ours when it said so
 
     def anything_new(self) -> bool:
@@ -47,6 +48,9 @@ class Feed:
                 continue
             self._counts[name], frame = self.tables.since(name, self._counts[name])
             out[name] = frame
+            if len(frame):
+                newest = int(Columns(frame)["received"].astype(np.int64).max())
+                self.received = max(self.received, newest)
             if name != "connection":  # its times are ours, not the server's
                 self._note(frame)
         return out

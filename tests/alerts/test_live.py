@@ -252,6 +252,46 @@ def test_ticks_are_the_servers_own_time(monkeypatch):
     assert news.incident.fired == now - year + 1_000_000
 
 
+def test_arming_with_a_state_over_tables_that_hold_the_same_rows(monkeypatch):
+    """A restarted monitor remembers its rows, and the saved state has seen them: they count once."""
+    now = time.time_ns() // 1000
+    tables, rules = sa.Tables(), Rules()
+    rules.add("full", table="pools", when="capacity_pct > 80", for_="20min", max_gap=None)
+
+    def sample(used: int, minutes: int) -> None:
+        at = now + minutes * MINUTE
+        event = {"hostname": "nas", "zpools": {"tank": {"capacity": f"{used}%"}}}
+        tables.append(encode_event("system-state", event, at), server="nas", received=at)
+
+    for minutes, used in [(-50, 85), (-35, 70), (-20, 85)]:
+        sample(used, minutes)
+    with arm(tables, rules) as armed:
+        assert armed.caught_up()
+        state = json.loads(json.dumps(armed.state))
+    assert [row["state"] for row in armed.rows()] == ["pending"]
+    with arm(tables, rules, state=state) as armed:
+        assert armed.caught_up()
+        (row,) = armed.rows()
+        assert (row["state"], row["since"]) == ("pending", now - 20 * MINUTE)
+        sample(85, 0)
+        assert armed.drain()
+        assert [(r.began, r.fired) for r in armed.firing()] == [(now - 20 * MINUTE, now)]
+
+
+def test_what_was_fetched_from_before_is_judged_in_its_place():
+    """On connecting the pools are asked for, then the past is fetched; then rules are armed."""
+    now = time.time_ns() // 1000
+    tables, rules = sa.Tables(), Rules()
+    rules.add("full", table="pools", when="capacity_pct > 80", for_="20min")
+    for minutes, origin in [(0, "polled"), (-30, "backfill"), (-15, "backfill")]:
+        at = now + minutes * MINUTE
+        event = encode_event("system-state", {"hostname": "nas", "zpools": {"tank": {"capacity": "85%"}}}, at)
+        tables.append(event, server="nas", received=now, origin=origin)
+    with arm(tables, rules) as armed:
+        assert armed.caught_up()
+        assert [(r.began, r.fired) for r in armed.firing()] == [(now - 30 * MINUTE, now)]
+
+
 def test_times_people_write():
     assert moment_us("2026-01-01") == START
     assert moment_us("2026-01-01T01:00+01:00") == START
