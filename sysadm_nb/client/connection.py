@@ -449,6 +449,9 @@ def _why(link: Link, cause: BaseException | None, server: str, closing: bool) ->
         return f"The connection to {server} was closed here."
     code, reason = link.close_code, link.close_reason
     if code in (None, 1006):
+        sent = link.protocol.close_sent  # websockets ended it, over what it says there
+        if cause is None and sent is not None and sent.reason:
+            return f"The connection to {server} was ended here: {sent.reason}."
         return f"The connection to {server} broke off{f' ({cause})' if cause else ''}."
     said = f": {wire.shell_text(reason)}" if reason else ""
     return f"{server} closed the connection (code {code}{said})."
