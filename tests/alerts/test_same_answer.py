@@ -15,7 +15,7 @@ from sysadm_nb.alerts.backtest import backtest, clock_at
 from tests.alerts.histories import histories, rule_sets
 from tests.alerts.test_edges import pools
 
-relaxed = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+relaxed = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 at_length = settings(relaxed, max_examples=1000)
 
 
