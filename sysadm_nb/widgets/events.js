@@ -86,7 +86,9 @@ export default view(({ store, root, signal }) => {
   );
   const sizes = new ResizeObserver(() => {
     root.classList.toggle("narrow", narrow());
+    fit();
     list.draw(true);
+    if (follow && !frozen) end();
   });
   sizes.observe(root);
   signal.addEventListener("abort", () => {
@@ -109,6 +111,10 @@ export default view(({ store, root, signal }) => {
     put(parts.side, side.filter(Boolean).join(" · "));
     element.classList.toggle("after-skip", row[SKIPPED] > 0);
     attribute(element, "aria-selected", String(store.control("selected") === id));
+  }
+
+  function fit() {
+    list.el.style.height = `${Math.min(Math.max(list.items.length, 1), 10) * (narrow() ? 44 : 28)}px`;
   }
 
   function setPaused(on) {
@@ -169,7 +175,7 @@ export default view(({ store, root, signal }) => {
     list.el.hidden = !ids.length;
     if (!ids.length)
       empty.replaceChildren(h("strong", {}, values.total ? "No event matches" : "No events yet"), values.total ? "Widen the filters above to see others." : "They appear here as they come.");
-    list.el.style.height = `${Math.min(Math.max(ids.length, 1), 10) * (narrow() ? 44 : 28)}px`;
+    fit();
     list.draw(true);
     if (follow && !paused) {
       list.toEnd();
