@@ -146,9 +146,10 @@ def find_password(user: str, address: Address) -> str | None:
     except ImportError:
         return None
     try:
-        return keyring.get_password(KEYRING_SERVICE, f"{user}@{address}")
+        found: str | None = keyring.get_password(KEYRING_SERVICE, f"{user}@{address}")
     except Exception:  # no back end, locked, no session bus: as good as not installed
         return None
+    return found
 
 
 def ask_password(user: str, address: Address) -> str:
