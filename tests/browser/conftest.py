@@ -6,7 +6,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,9 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sysadm
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Last of all: while Playwright's synchronous face is in use, the main thread has a running event loop,
+    # and whoever calls asyncio.run() there is refused.
+    items.sort(key=lambda item: Path(__file__).parent in item.path.parents)
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.browser)
@@ -31,8 +33,7 @@ def _missing(what: str) -> None:
     message = f"{what}: the browser tests cannot run"
     if os.environ.get("CI"):
         pytest.fail(message, pytrace=False)
-    warnings.warn(pytest.PytestWarning(message), stacklevel=2)
-    pytest.skip(message)
+    pytest.skip(message)  # told at the end of the run: pytest's -ra is on
 
 
 @pytest.fixture(scope="session")
