@@ -56,7 +56,7 @@ class Numbers:
         # struct takes numbers out of a tuple several times as fast as numpy does.
         dtype = self.buffer.dtype
         kind = dtype.char if dtype.char in "?bhid" else "q"
-        struct.pack_into(f"{len(values)}{kind}", self.buffer, self.end * dtype.itemsize, *values)
+        struct.pack_into(f"{len(values)}{kind}", self.buffer.data, self.end * dtype.itemsize, *values)
 
     def drop(self, count: int) -> None:
         self.start += count
