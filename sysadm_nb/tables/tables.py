@@ -37,6 +37,8 @@ NAN: Final = math.nan
 
 _KEEP_UNSETTLED: Final = 2000
 _QUARTER: Final = 15 * 60 * 1_000_000
+# A list of jobs may tell of one that ended while the list was on its way: it does not begin again.
+_LIST_TAKES_US: Final = 2_000_000
 
 T = TypeVar("T")
 
@@ -82,11 +84,9 @@ class Tables:
         }
         self._seq = 0
         self._jobs = Jobs(max_log, keep=min(10_000, max_rows))
-        self._settled: set[int] = set()  # keys of remembered jobs that have rows in the stores
         self._hostnames: dict[str, str] = {}
         self._peers: dict[str, set[str]] = {}
         self._latest: OrderedDict[tuple[str, str], tuple[Any, ...]] = OrderedDict()
-        self._asked: dict[str, int] = {}
         self._rows_since_flush = 0
         self._add_event = self._stores["events"].add
         self._add_pool = self._stores["pools"].add
@@ -308,7 +308,7 @@ class Tables:
                     process_id,
                     [c if isinstance(c, str) else str(c) for c in commands],
                     state if isinstance(state, str) else "unknown",
-                    self._asked.get(server, received - 2_000_000),
+                    received - _LIST_TAKES_US,
                     lead,
                 )
 
@@ -348,7 +348,7 @@ class Tables:
         with self._lock:
             self._seq += 1
             lead = (self._seq, now, now, server, "polled")
-            self._jobs.set_commands(process_id, commands, state, now - 2_000_000, lead)
+            self._jobs.set_commands(process_id, commands, state, now - _LIST_TAKES_US, lead)
 
     def lose_jobs(self, server: str) -> None:
         """Mark what was going on at a server as unknown: the connection to it is gone."""
