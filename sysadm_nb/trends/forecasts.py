@@ -147,6 +147,7 @@ def forecast_path(
     level: float = 0.8,
     by: Sequence[str] = BY,
     window: Any = None,
+    within_day: bool = False,
 ) -> pd.DataFrame:
     """The forecast's curve and band, a row for each pool and day, for plotting.
 
@@ -154,6 +155,9 @@ def forecast_path(
     ----------
     pools, horizon, level, by, window
         As for ``forecast``.
+    within_day : bool
+        Also a few rows within the first day, where histories of less than ten days have something to say of
+        them: a pool met an hour ago can be full in three.
 
     Returns
     -------
@@ -174,7 +178,7 @@ def forecast_path(
     [[0.0, 73.6], [1.0, 74.0], [2.0, 74.4]]
     """
     factor = _factor(level)
-    paths = trace(read(pools, by, window), _horizon_days(horizon))
+    paths = trace(read(pools, by, window), _horizon_days(horizon), within_day)
     panel, days = paths.panel, paths.days
     size = panel.size_now[:, None]
     lower, upper = (np.clip(paths.centre + sign * factor * paths.half, 0, size) for sign in (-1, 1))
