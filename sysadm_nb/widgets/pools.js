@@ -1,13 +1,11 @@
 // PoolsView: a card a pool. The kernel sends the newest sample of each pool (pools.py names the cells) and, now and then,
-// the line of its history; samples that come between two lines are added here.
+// the line of its history and the path of its forecast, which sparkline.js draws.
 
 const [SERVER, POOL, HOST, SIZE, ALLOC, FREE, USED, FRAG, DEDUP, HEALTH, MEANING, TIME, REPAIRED, OUTLOOK, DAYS] = Array.from(
   { length: 15 },
   (_, i) => i,
 );
 const SPANS = [["hour", "Hour"], ["day", "Day"], ["week", "Week"], ["all", "All"]];
-const HIGH = 44; // of a sparkline, in its own units
-const WIDE = 300;
 
 const percent = (value) => (value === null ? "–" : `${value >= 10 ? Math.round(value) : value.toFixed(1)} %`);
 
@@ -19,132 +17,6 @@ function standing(row, warning, critical) {
   return "ok";
 }
 const RANK = { sick: 0, critical: 1, warning: 2, ok: 3 };
-
-/** Times (s) and percentages of a line, with what came since it was read; null in a gap. */
-function points(line, row) {
-  const out = line ? line.t.map((t, i) => [line.from + t, line.y[i]]) : [];
-  const now = row[TIME] / 1e6;
-  if (row[USED] !== null && (!out.length || now > out.at(-1)[0])) out.push([now, row[USED]]);
-  return out;
-}
-
-function sparkline(signal) {
-  const area = s("path", { class: "pools-area" });
-  const path = s("path", { class: "pools-line", "vector-effect": "non-scaling-stroke" });
-  const gaps = s("g", { class: "pools-gaps" });
-  const marks = s("g", {});
-  const cursor = s("line", { class: "pools-cursor", y1: 0, y2: HIGH, "vector-effect": "non-scaling-stroke" });
-  const svg = s(
-    "svg",
-    { class: "pools-spark", viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: "none", role: "img", tabindex: "0" },
-    gaps,
-    area,
-    marks,
-    path,
-    cursor,
-  );
-  const low = h("span", {});
-  const high = h("span", {});
-  const readout = h("div", { class: "pools-readout", "aria-live": "polite" });
-  const el = h("div", { class: "pools-history" }, svg, h("div", { class: "pools-scale nb-quiet", "aria-hidden": "true" }, high, low), readout);
-  let data = [];
-  let x = (t) => t;
-  let at = null;
-  let size_ = null;
-  let shown = "";
-
-  function point(index) {
-    at = index;
-    const here = index === null ? null : data[index];
-    cursor.style.display = here ? "" : "none";
-    if (here) {
-      cursor.setAttribute("x1", x(here[0]));
-      cursor.setAttribute("x2", x(here[0]));
-    }
-    const bytes = here && here[1] !== null && size_ ? ` · ${size((here[1] / 100) * size_)}` : "";
-    put(readout, here ? `${clock(here[0] * 1e6)} · ${here[1] === null ? "no data" : `${here[1].toFixed(2)} %${bytes}`}` : "");
-    readout.hidden = !here;
-  }
-
-  svg.addEventListener("pointermove", (event) => {
-    const box = svg.getBoundingClientRect();
-    const where = ((event.clientX - box.left) / box.width) * WIDE;
-    let best = null;
-    data.forEach(([t], i) => {
-      if (best === null || Math.abs(x(t) - where) < Math.abs(x(data[best][0]) - where)) best = i;
-    });
-    point(best);
-  }, { signal });
-  svg.addEventListener("pointerleave", () => point(null), { signal });
-  svg.addEventListener("blur", () => point(null), { signal });
-  svg.addEventListener("focus", () => data.length && svg.matches(":focus-visible") && point(data.length - 1), { signal });
-  svg.addEventListener("keydown", (event) => {
-    const step = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
-    if (!step || !data.length) return;
-    point(Math.min(data.length - 1, Math.max(0, (at ?? data.length - 1) + step)));
-    event.preventDefault();
-    event.stopPropagation();
-  }, { signal });
-
-  return {
-    el,
-    draw(line, row, warning, critical) {
-      data = points(line, row);
-      size_ = row[SIZE];
-      const key = `${line?.to} ${data.length} ${data.at(-1)} ${warning} ${critical}`;
-      if (key === shown) return;
-      shown = key;
-      const known = data.filter(([, y]) => y !== null);
-      el.hidden = known.length < 2;
-      if (el.hidden) return;
-      const from = line?.from ?? known[0][0];
-      const to = Math.max(line?.to ?? 0, known.at(-1)[0]);
-      x = (t) => Math.max(-2, ((t - from) / Math.max(1, to - from)) * WIDE);
-      const values = known.map(([, y]) => y);
-      const middle = (Math.min(...values) + Math.max(...values)) / 2;
-      const half = Math.max((Math.max(...values) - Math.min(...values)) / 2, 0.5) * 1.15;
-      const bottom = Math.max(0, middle - half);
-      const top = Math.min(100, bottom + 2 * half);
-      const y = (value) => (HIGH - ((value - bottom) / (top - bottom)) * HIGH).toFixed(2);
-      let draw = "";
-      let fill = "";
-      let pen = null;
-      const holes = [];
-      data.forEach(([t, value], i) => {
-        if (value === null) {
-          const after = data[i + 1];
-          if (pen !== null) fill += `L${x(pen).toFixed(2)} ${HIGH}Z`;
-          if (pen !== null && after) holes.push([x(pen), x(after[0])]);
-          pen = null;
-        } else {
-          const here = `${x(t).toFixed(2)} ${y(value)}`;
-          if (pen === null) {
-            draw += `M${here}`;
-            fill += `M${x(t).toFixed(2)} ${HIGH}L${here}`;
-          } else {
-            draw += `L${here}`;
-            fill += `L${here}`;
-          }
-          pen = t;
-        }
-      });
-      if (pen !== null) fill += `L${x(pen).toFixed(2)} ${HIGH}Z`;
-      path.setAttribute("d", draw);
-      area.setAttribute("d", fill);
-      gaps.replaceChildren(...holes.map(([a, b]) => s("rect", { x: a, y: 0, width: Math.max(1, b - a), height: HIGH })));
-      marks.replaceChildren(
-        ...[warning, critical]
-          .filter((mark) => mark > bottom && mark < top)
-          .map((mark) => s("line", { x1: 0, x2: WIDE, y1: y(mark), y2: y(mark), class: "pools-mark", "vector-effect": "non-scaling-stroke" })),
-      );
-      put(high, `${Math.max(...values).toFixed(1)} %`);
-      put(low, `${Math.min(...values).toFixed(1)} %`);
-      const held = holes.length ? `, ${plural(holes.length, "gap")} in the data` : "";
-      attribute(svg, "aria-label", `Used from ${clock(from * 1e6)} to ${clock(to * 1e6)}: ${values[0].toFixed(1)} to ${values.at(-1).toFixed(1)} percent${held}. Arrow keys read single values.`);
-      point(at !== null && at < data.length ? at : null);
-    },
-  };
-}
 
 function capacityBar() {
   const fill = h("i", { class: "pools-fill" });
@@ -190,7 +62,7 @@ function card(signal) {
   );
   return {
     el,
-    draw(row, line, limits, several) {
+    draw(row, line, path, limits, several) {
       const how = standing(row, ...limits);
       if (el.dataset.how !== how) el.dataset.how = how;
       setIcon(mark, ICON[how]);
@@ -208,7 +80,7 @@ function card(signal) {
       put(facts, extra.filter(Boolean).join(" · "));
       const over = how === "critical" ? limits[1] : how === "warning" ? limits[0] : null;
       put(health, how === "sick" ? `${plain(row[HEALTH])}: ${row[MEANING]}` : over !== null ? `Over ${over} % · online, ${row[MEANING]}` : `Online: ${row[MEANING]}`);
-      spark.draw(line, row, ...limits);
+      spark.draw(line, path, row, ...limits);
       put(outlook, row[OUTLOOK] ? plain(row[OUTLOOK]) : "");
       outlook.hidden = !row[OUTLOOK];
       outlook.classList.toggle("soon", row[DAYS] !== null && row[DAYS] < 30);
@@ -227,7 +99,7 @@ function line() {
   const el = h("div", { class: "pools-slim", role: "listitem" }, mark, name, where, bar.el, used, free);
   return {
     el,
-    draw(row, _, limits, several) {
+    draw(row, line, path, limits, several) {
       const how = standing(row, ...limits);
       if (el.dataset.how !== how) el.dataset.how = how;
       setIcon(mark, ICON[how]);
@@ -276,7 +148,7 @@ function group(signal) {
       slim.hidden = !shownLines.size;
       cards.hidden = !shownCards.size;
       for (const shown of [shownCards, shownLines])
-        for (const [id, item] of shown) item.draw(store.rows.get(id), store.values[`line/${id}`], limits, several);
+        for (const [id, item] of shown) item.draw(store.rows.get(id), store.values[`line/${id}`], store.values[`path/${id}`], limits, several);
     },
   };
 }

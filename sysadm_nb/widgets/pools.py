@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from traitlets import Bool, Enum, Float, TraitError, validate
@@ -53,6 +53,18 @@ REDRAW_S: Final = (
 )
 OUTLOOK_S: Final = (10.0, 300.0)  # at least and at most, between two forecasts
 FORECAST_FROM: Final = 100_000  # newest samples
+HORIZON: Final = "180D"  # of the forecasts
+AHEAD: Final = 0.5  # how far a sparkline looks ahead, as a share of how far it looks back
+PATH_POINTS: Final = 24  # of a forecast, at most
+DAY_S: Final = 86400.0
+
+
+class Outlook(NamedTuple):
+    """The forecast of one pool."""
+
+    phrase: str
+    days: float | None = None  # until it is full
+    path: Any = None  # (4, n): seconds since the epoch, percent, its lower and upper bound; None: unknown
 
 
 class PoolsModel:
@@ -66,7 +78,9 @@ class PoolsModel:
         self._count = self._gaps = -1
         self._drawn = -math.inf  # when the history was read last
         self._drawn_count = -1
-        self._outlook: dict[tuple[str, str], tuple[str, float | None]] = {}
+        self._extent: tuple[float, float] | None = None  # of the lines drawn last, seconds since the epoch
+        self._outlook: dict[tuple[str, str], Outlook] = {}
+        self._outlook_drawn = False  # for this span
         self._asked = -math.inf  # when the forecast was made last, and up to which sample
         self._asked_for = 0
 
@@ -91,7 +105,7 @@ class PoolsModel:
         if size and alloc is not None:
             used = round(100 * alloc / size, 2)
         health = pool.health or "unknown"
-        phrase, days = self._outlook.get(key, (None, None))
+        seen = self._outlook.get(key)
         return [
             *key,
             pool.hostname,
@@ -105,8 +119,8 @@ class PoolsModel:
             MEANING.get(str(health).upper(), "a state this program does not know"),
             pool.time,
             bool(pool.repaired),
-            phrase,
-            days,
+            seen.phrase if seen else None,
+            seen.days if seen else None,
         ]
 
     # ---- history --------------------------------------------------------------------------------------
@@ -114,12 +128,26 @@ class PoolsModel:
     def redraw(self) -> None:
         """Read the history anew at the next refresh: another span was chosen."""
         self._drawn, self._drawn_count = -math.inf, -1
+        self._outlook_drawn = False
 
     def _read_history(self, now: float) -> None:
         lines = history(self.tables.pools.tail(NEWEST), SPANS[self.span], now)
         for key, row in self._ids.items():
             self.state.set(f"line/{row}", lines.get(key))
         self.state.set("span_s", SPANS[self.span])
+        self._extent = next(((line["from"], line["to"]) for line in lines.values()), None)
+        if not self._outlook_drawn:
+            self._draw_outlook()
+
+    def _draw_outlook(self) -> None:
+        """Cut the forecasts to the span; they are made for all spans at once."""
+        if self._extent is None:
+            return
+        self._outlook_drawn = True
+        for key, row in self._ids.items():
+            seen = self._outlook.get(key)
+            path = ahead(seen.path, *self._extent) if seen is not None and seen.path is not None else None
+            self.state.set(f"path/{row}", path)
 
     def outlook_due(self, now: float) -> bool:
         """Whether a new forecast is worth its time: now and then, and when a day of data came."""
@@ -131,9 +159,10 @@ class PoolsModel:
         self._asked, self._asked_for = now, newest
         return True
 
-    def set_outlook(self, found: dict[tuple[str, str], tuple[str, float | None]]) -> None:
+    def set_outlook(self, found: dict[tuple[str, str], Outlook]) -> None:
         """Show these forecasts."""
         self._outlook = found
+        self._draw_outlook()
         for key, pool in self.tables.latest_pools().items():
             if key in self._ids:
                 self.state.put(self._ids[key], self._cells(key, pool))
@@ -262,17 +291,81 @@ def thin(times: Any, values: Any, begin: float, end: float) -> tuple[Any, Any]:
     return t, y
 
 
-def outlook(pools: Any) -> dict[tuple[str, str], tuple[str, float | None]]:
-    """The forecast of each pool in a phrase, with the days until it is full, from `sysadm_nb.trends`."""
+def outlook(pools: Any) -> dict[tuple[str, str], Outlook]:
+    """The forecast of each pool from `sysadm_nb.trends`: in a phrase, and its path."""
     from .. import trends
 
-    found: dict[tuple[str, str], tuple[str, float | None]] = {}
     if pools.empty:
-        return found
-    for row in trends.forecast(pools, limit_pct=100).to_dict("records"):
+        return {}
+    curves = {}
+    paths = trends.forecast_path(pools, horizon=HORIZON, within_day=True)
+    for (server, name), rows in paths.groupby(["server", "pool"], observed=True, sort=False):
+        seconds = rows["time"].to_numpy("datetime64[us]").astype(np.int64) / 1e6
+        curve = rows[["capacity_pct", "capacity_lower", "capacity_upper"]].to_numpy()
+        if np.isfinite(curve).all():  # no bounds: a few samples say nothing of what comes
+            curves[str(server), str(name)] = np.vstack([seconds, curve.T])
+    found = {}
+    for row in trends.forecast(pools, limit_pct=100, horizon=HORIZON).to_dict("records"):
         if not row["reason"].startswith("no sample"):
-            found[(str(row["server"]), str(row["pool"]))] = (trends.phrase(row), _number(row["days"]))
+            key = str(row["server"]), str(row["pool"])
+            found[key] = Outlook(trends.phrase(row), _number(row["days"]), curves.get(key))
     return found
+
+
+def ahead(path: Any, begin: float, end: float) -> dict[str, Any] | None:
+    """What a sparkline shows of a forecast: half as far ahead as the sparkline looks back.
+
+    So the last hour goes on for half an hour, a week for three and a half days, a year for half a year. A
+    second is as wide on both sides of now, which leaves the forecast a third of the width: an angle in the
+    line is a change of pace, never one of scale. And a forecast that reaches further than half its evidence
+    is seldom worth drawing; how long until the pool is full stands in words below in any case.
+
+    Parameters
+    ----------
+    path : array of float64, shape (4, n)
+        Seconds since the epoch, from the pool's last sample on; percent; its lower and its upper bound.
+    begin, end : float
+        The span of the history in seconds since the epoch.
+
+    Returns
+    -------
+    dict or None
+        ``{"from": s, "ahead": s after end, "t": [s after from], "y": [percent], "low": …, "high": …}``, at
+        most `PATH_POINTS` points: all, or whole days, weeks or fortnights, which keep to one phase of a
+        weekly cycle. It goes on past ``ahead`` by as much as the end may move before the next forecast: the
+        browser cuts it. None where the forecast ends before the span does.
+
+    Examples
+    --------
+    >>> path = np.array([[0.0, 86400, 172800], [50, 51, 52], [50, 50, 50], [50, 52, 54]])
+    >>> week = ahead(path, -7 * 86400, 0)
+    >>> week["ahead"] / 86400, week["y"]
+    (2.0, [50.0, 51.0, 52.0])
+    >>> ahead(path, -43200, 0)["ahead"] / 3600
+    6.0
+    """
+    times = path[0]
+    reach = min((end - begin) * AHEAD, times[-1] - end)
+    if reach <= 0:
+        return None
+    until = min(end + 1.25 * reach + OUTLOOK_S[1], times[-1])
+    days = (times - times[0]) / DAY_S
+    inside = (times < until) & (days >= (begin - times[0]) / DAY_S - 1)
+    for step in (None, 1, 7, 14):
+        keep = inside if step is None else inside & (np.abs(days - step * np.rint(days / step)) < 1e-6)
+        if keep.sum() < PATH_POINTS:
+            break
+    at = np.append(times[keep], until)
+    y, low, high = ([round(float(value), 2) for value in np.interp(at, times, row)] for row in path[1:])
+    start = float(at[0])
+    return {
+        "from": start,
+        "ahead": float(reach),
+        "t": [round(float(value) - start, 1) for value in at],
+        "y": y,
+        "low": low,
+        "high": high,
+    }
 
 
 def _number(value: float | None) -> float | None:
@@ -280,13 +373,13 @@ def _number(value: float | None) -> float | None:
 
 
 class PoolsView(View):
-    """The pools of one or more servers, live: capacity, health in words, history and outlook.
+    """The pools of one or more servers, live: capacity, health in words, history and forecast.
 
     Parameters
     ----------
     source : Monitor, Recording or Tables
     span : {'hour', 'day', 'week', 'all'}, optional
-        What the sparklines show.
+        What the sparklines show; the forecast, dashed in its 80 % interval, goes on for half as long.
     sort : {'urgency', 'name', 'used'}, optional
         The order of pools; urgency puts the unhealthy and the fullest first.
     collapse : bool or None, optional
@@ -306,6 +399,7 @@ class PoolsView(View):
     """
 
     module = "pools"
+    parts = ("sparkline.js",)
     controls = ("span", "sort", "collapse", "by_server", "warning_pct", "critical_pct")
 
     span = Enum([*SPANS], "day")
