@@ -165,7 +165,8 @@ def blend(history: History, ahead: Floats, size: Floats) -> Blend:
     ahead : (P, H) array
         Horizons in bins.
     size : (P,) array
-        Sizes of the pools: no candidate may promise more.
+        Sizes of the pools. No candidate may promise more than twice as much: one held to the size itself
+        would hold back the day when the pool is full, until the last of them has come to it.
     """
     candidates = Candidates(history)
     tries = try_out(history, candidates)
@@ -174,7 +175,7 @@ def blend(history: History, ahead: Floats, size: Floats) -> Blend:
     for horizon in ahead.T:
         case = situation(history, np.maximum(horizon, 1))
         weight = weigh(evidence(tries, np.maximum(horizon, 1)), case, coefficients.PRIOR, coefficients.POWER)
-        path = np.clip(level + slope * reach(horizon, damping), 0, size)
+        path = np.clip(level + slope * reach(horizon, damping), 0, 2 * size)
         centres.append((weight * path).sum(axis=0))
         doubts = doubt(history, tries, weight, path, horizon)
         halves.append(half_width(doubts, case, horizon, history.bins.astype(float), coefficients.WIDTH))

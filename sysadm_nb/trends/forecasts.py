@@ -36,7 +36,7 @@ class Paths:
     blend: Blend
     anchors: Floats  # (A,) days the blend was made for
     days: Floats  # (G,) days of the grid
-    centre: Floats  # (P, G), within 0 and the pool's size
+    centre: Floats  # (P, G), above 0; beyond the pool's size where it will have been full before
     half: Floats  # (P, G) half width of the interval, NaN where too little is known
     enough: NDArray[np.bool_]  # (P,)
 
@@ -181,17 +181,20 @@ def forecast_path(
     paths = trace(read(pools, by, window), _horizon_days(horizon), within_day)
     panel, days = paths.panel, paths.days
     size = panel.size_now[:, None]
-    lower, upper = (np.clip(paths.centre + sign * factor * paths.half, 0, size) for sign in (-1, 1))
+    centre, lower, upper = (
+        np.clip(paths.centre + sign * factor * paths.half if sign else paths.centre, 0, size)
+        for sign in (0, -1, 1)
+    )
     table = panel.keys.loc[panel.keys.index.repeat(len(days))].reset_index(drop=True)
     time = panel.last[:, None] + np.rint(days * DAY).astype(np.int64)
     table["time"] = times(time.ravel())
     table["days"] = np.tile(days, len(panel.keys))
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.where(size > 0, 100 / size, np.nan)
-    for name, values in (("alloc_bytes", paths.centre), ("alloc_lower", lower), ("alloc_upper", upper)):
+    for name, values in (("alloc_bytes", centre), ("alloc_lower", lower), ("alloc_upper", upper)):
         table[name] = values.ravel()
     for name, values in (
-        ("capacity_pct", paths.centre),
+        ("capacity_pct", centre),
         ("capacity_lower", lower),
         ("capacity_upper", upper),
     ):
@@ -257,7 +260,7 @@ def trace(panel: Panel, horizon_days: float, within_day: bool = False) -> Paths:
     centre = np.where(enough[:, None], centre, panel.alloc_now[:, None])
     centre[:, 0] = panel.alloc_now
     with np.errstate(invalid="ignore"):
-        centre = np.clip(centre, 0, room[:, None])
+        centre = np.maximum(centre, 0)
     return Paths(
         panel, history, blended, anchors, days, centre, np.where(enough[:, None], half, np.nan), enough
     )

@@ -36,6 +36,21 @@ def test_a_line_reaches_its_limit_when_it_does(make: Make) -> None:
     assert row["probability"] > 0.999
 
 
+def test_full_is_when_a_line_comes_to_the_size_of_the_pool(make: Make) -> None:
+    row = one(
+        make(200 * GB + 4 * GB * DAYS), limit_pct=100
+    )  # 676 GB: 81 days, between two anchors of the blend
+    assert [row["days"], row["days_lower"], row["days_upper"]] == pytest.approx([81, 81, 81], abs=0.1)
+    assert row["probability"] > 0.999
+    # 5 GB a day and scatter: 750 GB, about 50 days; no single candidate may hold the blend back
+    noise = np.random.default_rng(1).normal(0, 10 * GB, 71)
+    row = one(make(400 * GB + 5 * GB * np.arange(71) + noise), limit_pct=100)
+    assert row["days"] == pytest.approx(50, abs=3)
+    assert row["days_lower"] < row["days"] < row["days_upper"] < 90
+    path = trends.forecast_path(make(200 * GB + 4 * GB * DAYS), horizon="180D")
+    assert path["alloc_bytes"].max() == path["alloc_upper"].max() == 1000 * GB  # drawn no higher than full
+
+
 def test_the_schema(make: Make) -> None:
     table = trends.forecast(make(200 * GB + 4 * GB * DAYS))
     assert list(table.columns) == [
