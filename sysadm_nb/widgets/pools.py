@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -308,8 +309,22 @@ def outlook(pools: Any) -> dict[tuple[str, str], Outlook]:
     for row in trends.forecast(pools, limit_pct=100, horizon=HORIZON).to_dict("records"):
         if not row["reason"].startswith("no sample"):
             key = str(row["server"]), str(row["pool"])
-            found[key] = Outlook(trends.phrase(row), _number(row["days"]), curves.get(key))
+            path = _with_full(curves[key], row) if key in curves else None
+            found[key] = Outlook(trends.phrase(row), _number(row["days"]), path)
     return found
+
+
+def _with_full(path: Any, row: Mapping[Any, Any]) -> Any:
+    """A path with the moments when it and its bounds come to 100 %: they lie between its points, which stop
+    there."""
+    for bound, days in ((3, row["days_lower"]), (1, row["days"]), (2, row["days_upper"])):
+        moment = path[0, 0] + days * DAY_S
+        if days > 0:
+            if moment not in path[0]:
+                point = [moment, *(np.interp(moment, path[0], values) for values in path[1:])]
+                path = np.insert(path, np.searchsorted(path[0], moment), point, axis=1)
+            path[bound, path[0] == moment] = 100.0
+    return path
 
 
 def ahead(path: Any, begin: float, end: float) -> dict[str, Any] | None:
@@ -331,9 +346,9 @@ def ahead(path: Any, begin: float, end: float) -> dict[str, Any] | None:
     -------
     dict or None
         ``{"from": s, "ahead": s after end, "t": [s after from], "y": [percent], "low": …, "high": …}``, at
-        most `PATH_POINTS` points: all, or whole days, weeks or fortnights, which keep to one phase of a
-        weekly cycle. It goes on past ``ahead`` by as much as the end may move before the next forecast: the
-        browser cuts it. None where the forecast ends before the span does.
+        most `PATH_POINTS` points: all; or whole days, weeks or fortnights, which keep to one phase of a
+        weekly cycle, and those where it is full. It goes on past ``ahead`` by as much as the end may move
+        before the next forecast: the browser cuts it. None where the forecast ends before the span does.
 
     Examples
     --------
@@ -351,8 +366,11 @@ def ahead(path: Any, begin: float, end: float) -> dict[str, Any] | None:
     until = min(end + 1.25 * reach + OUTLOOK_S[1], times[-1])
     days = (times - times[0]) / DAY_S
     inside = (times < until) & (days >= (begin - times[0]) / DAY_S - 1)
+    full = np.isin(np.arange(len(times)), (path[1:] >= 100).argmax(axis=1))  # the path or a bound comes there
     for step in (None, 1, 7, 14):
-        keep = inside if step is None else inside & (np.abs(days - step * np.rint(days / step)) < 1e-6)
+        keep = (
+            inside if step is None else inside & (full | (np.abs(days - step * np.rint(days / step)) < 1e-6))
+        )
         if keep.sum() < PATH_POINTS:
             break
     at = np.append(times[keep], until)

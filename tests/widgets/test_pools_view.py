@@ -187,6 +187,19 @@ def test_a_steady_growth_goes_on_from_now(model: PoolsModel, tables: Tables) -> 
     assert path["low"] == pytest.approx(path["y"], abs=0.3) and path["high"] == pytest.approx(
         path["y"], abs=0.3
     )
+    assert cells(model, 1)["outlook"] == "full in about 41 days (41 to 41)"
+
+
+def test_the_path_is_full_when_the_phrase_says(model: PoolsModel, tables: Tables) -> None:
+    # 1.7 % a day, 87.9 % now: full in 7.12 days, between the points of the path
+    now = grown(tables, model, span="all", tank=lambda day: round(21.6 + 1.7 * day, 1))
+    path = model.state.values["path/1"]
+    assert cells(model, 1)["days"] == pytest.approx(7.12, abs=0.03)
+    first = next(t for t, y in zip(path["t"], path["y"], strict=True) if y >= 100)
+    assert first == pytest.approx(cells(model, 1)["days"] * 86400, abs=1)
+    # a year of history asks for 180 days in few points: it is one of them
+    cut = ahead(model._outlook[("nas", "tank")].path, now - 365 * 86400, now)
+    assert cut is not None and first in cut["t"] and len(cut["t"]) <= 24
 
 
 def test_the_interval_is_around_the_path_and_widens(model: PoolsModel, tables: Tables) -> None:
@@ -253,7 +266,7 @@ def test_a_pool_that_fills_in_hours_is_drawn_as_fast_as_its_phrase_says(
     model.refresh(START / 1e6 + 300 * 60)
     model.set_outlook(outlook(tables.pools))
     hours = cells(model, 1)["days"] * 24
-    assert 2 < hours < 3.1
+    assert hours == pytest.approx(2.5, abs=0.05)
     path = model.state.values["path/1"]
     assert path["ahead"] == 9000  # two and a half hours
     assert np.interp(1800, path["t"], path["y"]) == pytest.approx(84, abs=0.5)
