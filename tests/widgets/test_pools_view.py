@@ -14,7 +14,8 @@ import pytest
 from sysadm_nb import Tables, loop, trends, wire
 from sysadm_nb.server.demo import frames
 from sysadm_nb.widgets import PoolsView, pools
-from sysadm_nb.widgets.pools import CELLS, Outlook, PoolsModel, ahead, history, outlook, thin
+from sysadm_nb.widgets._pool_lines import Outlook, ahead, history, outlook, thin
+from sysadm_nb.widgets.pools import CELLS, PoolsModel
 
 START = 1_795_417_200_000_000  # 2026-11-23 07:00:00 UTC
 MINUTE = 60_000_000
