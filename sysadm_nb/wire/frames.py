@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -231,12 +232,23 @@ def _microseconds(text: Json) -> int | None:
 # arguments' text is what is between, and is all there is to decode: half the work for most frames.
 # Text that only looks like it is no JSON then, and is read the long way.
 _HEAD: Final = '{"args":'
-_TAILS: Final = {
-    name: f',"id":"","name":"{name}","namespace":"events"'
-    for name in ("dispatcher", "system-state", "life-preserver")
-}
 _TIME: Final = ',"time":"'
 _TIME_LENGTH: Final = len(format_time(0))
+_KNOWN_LENGTH: Final = 34  # enough of a frame's end to tell the names apart
+
+
+class _End(NamedTuple):
+    name: str
+    text: str
+    length: int
+    read: Callable[[str | bytes], Any]
+
+
+_ENDS: Final = {
+    text[-_KNOWN_LENGTH:]: _End(name, text, len(text), TYPED[name])
+    for name in TYPED
+    for text in [f',"id":"","name":"{name}","namespace":"events"}}']
+}
 
 
 def decode(frame: str | bytes) -> Message:
@@ -262,22 +274,31 @@ def decode(frame: str | bytes) -> Message:
     try:
         if not isinstance(frame, str):
             frame = str(frame, "utf-8")
-        if frame.startswith(_HEAD):
-            end = len(frame) - 1
-            time = None
-            if frame.endswith('Z"}'):
-                text = frame[-2 - _TIME_LENGTH : -2]
-                end -= _TIME_LENGTH + 10
-                time = _microseconds(text) if frame.startswith(_TIME, end) else None
-                if time is None:
-                    return _decode_envelope(frame)
-            for name, tail in _TAILS.items():
-                if frame.endswith(tail, 0, end):
-                    text = frame[8 : end - len(tail)]
-                    return Event(name, text, TYPED[name](text), "", time)
+        known = _ENDS.get(frame[-_KNOWN_LENGTH:])
+        if known is not None:
+            name, end, length, read = known
+            if frame.startswith(_HEAD) and frame.endswith(end):
+                text = frame[8:-length]
+                return Event(name, text, read(text))
+        elif frame.endswith('Z"}') and frame.startswith(_HEAD):
+            return _decode_timed(frame)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         pass
     return _decode_envelope(frame)
+
+
+def _decode_timed(frame: str) -> Message:
+    """Read a frame of our own servers, which has the time of the event behind the rest."""
+    cut = len(frame) - _TIME_LENGTH - 11
+    known = _ENDS.get(frame[cut + 1 - _KNOWN_LENGTH : cut] + "}")
+    if known is None or not frame.startswith(_TIME, cut):
+        return _decode_envelope(frame)
+    time = _microseconds(frame[-2 - _TIME_LENGTH : -2])
+    name, end, length, read = known
+    if time is None or not frame.endswith(end[:-1], 0, cut):
+        return _decode_envelope(frame)
+    text = frame[8 : cut + 1 - length]
+    return Event(name, text, read(text), "", time)
 
 
 def _decode_envelope(frame: str | bytes) -> Message:
