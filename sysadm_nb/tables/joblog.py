@@ -15,11 +15,14 @@ class CommandLog:
     was there. At most ``limit`` characters are kept, head and tail, and the cut is marked.
     """
 
-    __slots__ = ("code", "complete", "cut", "head", "length", "limit", "return_code", "tail")
+    __slots__ = ("_new", "_start", "code", "complete", "cut", "length", "limit", "return_code", "tail")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.head = ""
+        self._start = (
+            ""  # of the head; what came since is in `_new`: joining at each delta would be quadratic
+        )
+        self._new: list[str] = []
         self.tail = ""
         self.cut = 0
         self.length = 0  # of all that was printed, as far as known
@@ -27,10 +30,28 @@ class CommandLog:
         self.code: object = None  # as the server sent it
         self.return_code: int | None = None
 
+    @property
+    def head(self) -> str:
+        """The text up to where it was cut."""
+        new = self._new
+        if new:
+            self._start += "".join(new)
+            new.clear()
+        return self._start
+
+    @head.setter
+    def head(self, text: str) -> None:
+        self._start = text
+        self._new.clear()
+
     def append(self, text: str) -> None:
-        self.length += len(text)
-        if not self.tail and len(self.head) + len(text) <= self.limit:
-            self.head += text
+        self.length = length = self.length + len(text)
+        if length <= self.limit:
+            new = self._new
+            new.append(text)
+            if len(new) > 64 + (length >> 10):  # tiny deltas: a list of them takes more than their text
+                self._start += "".join(new)
+                new.clear()
             return
         self._fill(text)
 
