@@ -18,7 +18,6 @@ import pyarrow as pa
 
 from sysadm_nb.tables.schema import Kind
 from sysadm_nb.wire import LEVELS
-from sysadm_nb.wire.units import Memo
 
 NAT: Final = -(2**63)
 """A missing time, as rows carry it."""
@@ -28,7 +27,11 @@ Row: TypeAlias = tuple[Any, ...]
 _TEXT_DTYPE: Final = pd.StringDtype("pyarrow", na_value=np.nan)
 _UTC: Final = pd.DatetimeTZDtype("us", "UTC")
 # Larger chunks stay as they are: merging copies, and text is given up by the chunk.
-_CHUNK_BYTES: Final = 1 << 20
+_CHUNK_BYTES: Final = 1 << 18
+_CHUNK_ROWS: Final = 8192
+_BLOCK_BYTES: Final = 1 << 24
+_BLOCK_FROM: Final = 1 << 16
+_JOINED: Final = 64
 _MANY_CATEGORIES: Final = 1000
 
 
@@ -72,19 +75,6 @@ class Numbers:
 
     def shown(self, values: np.ndarray[Any, Any]) -> Any:
         return values
-
-
-class Displayed(Numbers):
-    """Numbers that arrive as display text, ``107G`` or ``12%``."""
-
-    __slots__ = ("memo",)
-
-    def __init__(self, memo: Memo) -> None:
-        super().__init__("float64")
-        self.memo = memo
-
-    def _put(self, values: Sequence[Any]) -> None:
-        super()._put(self.memo.of_all(values))
 
 
 class Times(Numbers):
@@ -179,18 +169,33 @@ class Categories(Numbers):
 
 
 class Text:
-    """Text in Arrow chunks, of which neighbours merge while they are small: O(log n) of them."""
+    """Text in Arrow chunks, of which neighbours merge while they are small: O(log n) of them.
 
-    __slots__ = ("bytes", "chunks", "dropped", "limit")
+    With a ``limit`` in bytes the oldest text is given up where there is more.
+    """
+
+    __slots__ = ("at", "block", "bytes", "chunks", "dropped", "limit", "waiting")
 
     def __init__(self, limit: int | None = None) -> None:
         self.chunks: list[pa.Array] = []
+        self.waiting: list[str | None] = []
         self.limit = limit
         self.bytes = 0
         self.dropped = 0
+        self.block: memoryview | None = None
+        self.at = 0  # up to where the block is filled
 
     def extend(self, values: Sequence[str | None]) -> None:
-        chunk = pa.array(values, pa.large_string())
+        self.waiting += values
+        # Short text waits for more: large chunks need no merging. Text with a limit is long.
+        if self.limit is not None or len(self.waiting) >= _CHUNK_ROWS:
+            self._store()
+
+    def _store(self) -> None:
+        if not self.waiting:
+            return
+        chunk = self._array(self.waiting)
+        self.waiting.clear()
         chunks = self.chunks
         chunks.append(chunk)
         self.bytes += chunk.nbytes
@@ -201,6 +206,36 @@ class Text:
             chunks.append(pa.concat_arrays([chunks.pop(), last]))
         if self.limit is not None and self.bytes > self.limit:
             self._forget()
+
+    def _array(self, values: list[str | None]) -> pa.Array:
+        """Make an Arrow array; of plain text in a third of the time that Arrow's own conversion takes."""
+        offsets = np.zeros(len(values) + 1, "int64")
+        try:
+            np.cumsum(np.fromiter(map(len, values), "int64", len(values)), out=offsets[1:])  # type: ignore[arg-type]
+        except TypeError:  # something is missing
+            return pa.array(values, pa.large_string())
+        place = self._place(int(offsets[-1]))
+        end = 0
+        for first in range(0, len(values), _JOINED):  # a little at a time stays in the processor's cache
+            text = "".join(values[first : first + _JOINED])  # type: ignore[arg-type]
+            if not text.isascii():
+                return pa.array(values, pa.large_string())
+            place[end : end + len(text)] = text.encode()
+            end += len(text)
+        return pa.LargeStringArray.from_buffers(len(values), pa.py_buffer(offsets), pa.py_buffer(place))
+
+    def _place(self, size: int) -> memoryview:
+        """Memory for some text.
+
+        Much text goes into blocks, for which numpy asks the system for large pages: new memory in pages
+        of 4 KiB costs more than all else that is done with the text.
+        """
+        if self.limit is None or not _BLOCK_FROM <= size <= _BLOCK_BYTES <= self.limit // 8:
+            return memoryview(bytearray(size))
+        if self.block is None or self.at + size > _BLOCK_BYTES:
+            self.block, self.at = memoryview(np.empty(_BLOCK_BYTES, "uint8")), 0  # type: ignore[arg-type]
+        self.at += size
+        return self.block[self.at - size : self.at]
 
     def _forget(self) -> None:
         """Replace the oldest text by missing values until what is left fits."""
@@ -215,6 +250,7 @@ class Text:
                 self.dropped += len(chunk) - chunk.null_count
 
     def drop(self, count: int) -> None:
+        self._store()
         while count:
             first = self.chunks[0]
             self.bytes -= first.nbytes
@@ -227,9 +263,11 @@ class Text:
                 count = 0
 
     def values(self) -> pa.ChunkedArray:
+        self._store()
         return pa.chunked_array(self.chunks, pa.large_string())
 
     def replace(self, values: pa.ChunkedArray) -> None:
+        self.waiting.clear()
         self.chunks = [chunk for chunk in values.chunks if len(chunk)]
         self.bytes = sum(chunk.nbytes for chunk in self.chunks)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
 from sysadm_nb.tables.columns import NAT, Row
 from sysadm_nb.tables.joblog import CommandLog
@@ -11,6 +11,7 @@ from sysadm_nb.tables.joblog import CommandLog
 NAN: Final = math.nan
 SEPARATOR: Final = " && "
 RETURN_CODES: Final = "return_codes/"
+CONTEXT: Final = frozenset(("process_id", "state", "time_started", "current_cmd", "cmd_list"))
 Lead = tuple[int, int, int, str, str]
 """``(seq, time, received, server, origin)`` of a frame, times in microseconds."""
 
@@ -22,9 +23,11 @@ class Job:
         "action",
         "bare_seen",
         "commands",
+        "context",
         "current",
         "ended",
         "event_system",
+        "expected",
         "finished",
         "key",
         "keys",
@@ -34,6 +37,7 @@ class Job:
         "percent_done",
         "process_id",
         "received",
+        "repeated",
         "return_code",
         "run",
         "seq",
@@ -42,8 +46,8 @@ class Job:
         "settled",
         "started",
         "state",
-        "summary",
         "time",
+        "told",
         "updates",
         "version",
     )
@@ -54,7 +58,7 @@ class Job:
         self.process_id = process_id
         self.run = run
         self.state = "pending"
-        self.summary = ""
+        self.told: tuple[float, None, str, str] = (NAN, None, process_id, "")  # what `events` says of it
         self.event_system: str | None = None
         self.action: str | None = None
         self.commands: list[str] | None = None
@@ -72,10 +76,31 @@ class Job:
         self.version = 0
         self.settled = False
         self.ended = ""  # text of commands that ended since the last delta: it may come again
+        # How an event looks that brings nothing but more log of the current command, if that can be told:
+        self.context: tuple[Any, ...] | None = None  # its cells that stay the same
+        self.repeated: list[tuple[str, str, str, object]] = []  # the logs and codes that come again
+        self.expected = 0  # how many keys it has
 
     def set_commands(self, commands: list[str]) -> None:
         self.commands = commands
         self.keys = [(command, RETURN_CODES + command) for command in commands]
+
+    def expect_delta(self, details: dict[str, Any]) -> None:
+        """Remember what the next event has to repeat to be one that only brings more log."""
+        commands, current = self.commands, self.current
+        if commands is None or current is None or self.server_started is None or self.ended:
+            return
+        log = self.logs.get(current)
+        if log is None or log.complete or len(set(commands)) < len(commands):
+            return
+        if not CONTEXT.isdisjoint(commands) or details.get("state") != "running":
+            return
+        done = [(c, key, self.logs[c]) for c, key in self.keys if c != current and c in self.logs]
+        if any(not log.complete or log.cut for _, _, log in done):
+            return
+        self.context = (details.get("process_id"), "running", self.server_started, current, commands)
+        self.repeated = [(command, log.text, key, log.code) for command, key, log in done]
+        self.expected = len(CONTEXT) + 2 * len(done) + 1
 
     # -- what the rest is derived from ------------------------------------------------------------
 

@@ -19,10 +19,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final
 
 from sysadm_nb.tables.columns import NAT
-from sysadm_nb.tables.job import RETURN_CODES, Job, Lead
+from sysadm_nb.tables.job import NAN, RETURN_CODES, Job, Lead
 from sysadm_nb.tables.joblog import CommandLog, already_sent
 from sysadm_nb.wire import dump_json, one_line, parse_percent, parse_time
 
@@ -74,9 +76,10 @@ class Jobs:
         details = args.get("process_details")
         if details.__class__ is dict:
             nested = True
-            job = self._delta(args, details, lead)
-            if job is not None:
-                return job
+            if "current_cmd" in details:
+                job = self._delta(args, details, lead)
+                if job is not None:
+                    return job
         else:
             details, nested = args, False
         listed = details.get("cmd_list")
@@ -112,52 +115,55 @@ class Jobs:
         job.updates += 1
         if commands is not None and job.commands != commands:
             job.set_commands(commands)
-        if nested or not bare:
+        if not bare:
             self._read_class_fields(job, args)
         if state == "running":
             job.bare_seen = True
         self._read_times(job, state, details, started, lead)
         if commands is not None and state != "pending":
-            self._read_logs(job, details, commands, state == "finished")
-        current = details.get("current_cmd")
-        job.current = current if current.__class__ is str and state == "running" else None
+            self._read_logs(job, details, state == "finished")
         job.state = state
-        commands = job.commands
-        what = job.action or ((commands[0] if job.current is None else job.current) if commands else "")
-        job.summary = one_line(f"{state} {what}", 120)
+        job.current = job.context = None
+        if state == "running":
+            current = details.get("current_cmd")
+            if current.__class__ is str:
+                job.current = current
+                job.expect_delta(details)
+        what = job.action or job.current or (job.commands[0] if job.commands else "")
+        job.told = (NAN, None, process_id, _summary(state, what))
         self._touch(job)
         return job
 
     def _delta(self, args: dict[str, Any], details: dict[str, Any], lead: Lead) -> Job | None:
         """Take the commonest event by a shorter way: more log of the one run that is going on.
 
-        Everything but the logs is as it was in the event before. ``None`` where it is not so.
+        Everything but the log of one command is as it was in the event before. ``None`` where it is not so.
         """
-        process_id = details.get("process_id")
-        if process_id.__class__ is not str:
+        try:
+            context = _context(details)
+            (job,) = self.runs[lead[3], context[0]]
+        except (KeyError, ValueError, TypeError):  # unknown, several runs, not even a name
             return None
-        runs = self.runs.get((lead[3], process_id))
-        if runs is None or len(runs) != 1:
-            return None
-        job = runs[0]
-        commands = job.commands
         if (
-            job.state != "running"
+            context != job.context
+            or len(details) != job.expected
             or args.get("state") != "running"
-            or commands is None
-            or details.get("cmd_list") != commands
-            or job.server_started is None
-            or details.get("time_started") != job.server_started
-            or job.current is None
-            or details.get("current_cmd") != job.current
             or "percent_done" in args
             or lead[4] == "backfill"
         ):
             return None
+        for command, text, code_key, code in job.repeated:
+            if details.get(command) != text or details.get(code_key) != code:
+                return None
+        current: str = context[3]
+        delta = details.get(current)
+        if delta.__class__ is not str:
+            return None
         if lead[1] > job.last_time:
             job.last_time = lead[1]
         job.updates += 1
-        self._read_logs(job, details, commands, False)
+        if delta:
+            job.logs[current].append(delta)
         self._touch(job)
         return job
 
@@ -199,6 +205,14 @@ class Jobs:
         runs = self.runs.get((lead[3], process_id))
         if runs is None:
             return self._begin(process_id, lead)
+        if len(runs) == 1 and not bare and state != "pending":
+            job = runs[0]  # the rule rather than the exception: the rest comes to the same by a longer way
+            if (
+                job.state != "finished"
+                and (commands is None or job.commands is None or job.commands == commands)
+                and (started is None or job.server_started is None or job.server_started == started)
+            ):
+                return job
         runs = runs[-_RECENT_RUNS:]
         going = [
             job
@@ -248,23 +262,20 @@ class Jobs:
             runs = self.runs[where] = []
         job = Job(self._next_key, process_id, runs[-1].run + 1 if runs else 1, lead)
         self._next_key += 1
+        self.changed[job.key] = job
         runs.append(job)
         return job
 
     def _touch(self, job: Job) -> None:
         self.version = job.version = self.version + 1
         key = job.key
-        if key in self.changed:
-            self.changed.move_to_end(key)
-        else:
-            self.changed[key] = job
+        self.changed.move_to_end(key)
         self.unsettled[key] = job
 
     def _read_class_fields(self, job: Job, args: dict[str, Any]) -> None:
-        system = args.get("event_system")
+        system, action = args.get("event_system"), args.get("action")
         if system.__class__ is str:
             job.event_system = system
-        action = args.get("action")
         if action.__class__ is str:
             job.action = action
         if "percent_done" in args:
@@ -315,9 +326,8 @@ class Jobs:
         offset = self.offsets.get(server)
         return None if offset is None else wall - offset
 
-    def _read_logs(self, job: Job, details: dict[str, Any], commands: list[str], finished: bool) -> None:
+    def _read_logs(self, job: Job, details: dict[str, Any], finished: bool) -> None:
         logs = job.logs
-        ended = job.ended
         for command, code_key in job.keys:
             text = details.get(command)
             code = details.get(code_key)
@@ -325,37 +335,37 @@ class Jobs:
             if text is None:
                 if code is None:
                     continue
-            elif log is not None and log.complete and code == log.code and code and text == log.head:
-                continue  # a full log again, as every event of a chain repeats it
-            if log is None:
-                log = logs[command] = CommandLog(self.max_log)
-            if text is None:
+                if log is None:
+                    log = logs[command] = CommandLog(self.max_log)
                 log.code = code
                 job.return_code = log.return_code = _integer(code)
                 continue
+            if log is None:
+                log = logs[command] = CommandLog(self.max_log)
+            elif log.complete and code and code == log.code and text == log.head:
+                continue  # a full log again, as every event of a chain repeats it
             if text.__class__ is not str:
                 text = dump_json(text)
             if command in _META:
                 text = _without_value(text, command, job)
             full = code is not None or finished
-            if full and not finished and log.complete and commands.count(command) > 1:
+            if full and log.complete and not finished and job.commands.count(command) > 1:  # type: ignore[union-attr]
                 # The return code may be that of this command's first turn, and the text new.
                 full = text.startswith(log.text)
             if full:
                 if not log.complete and not finished:
-                    ended += text[log.length :]
+                    job.ended += text[log.length :]
                 log.replace(text)
                 if code is not None:
                     log.code = code
                     job.return_code = log.return_code = _integer(code)
             else:
-                if ended:
-                    text = text[already_sent(text, ended) :]
-                    ended = ""
+                if job.ended:
+                    text = text[already_sent(text, job.ended) :]
+                    job.ended = ""
                 if text:
                     log.complete = False
                     log.append(text)
-        job.ended = ended
 
     # -- what is known from elsewhere ----------------------------------------------------------------
 
@@ -432,6 +442,15 @@ class Jobs:
 
     def __iter__(self) -> Iterator[Job]:
         return iter(self.changed.values())
+
+
+# What must be as it was for an event to bring nothing but more log.
+_context: Final = itemgetter("process_id", "state", "time_started", "current_cmd", "cmd_list")
+
+
+@lru_cache(10_000)
+def _summary(state: str, what: str) -> str:
+    return one_line(f"{state} {what}", 120)
 
 
 _META: Final = frozenset(("state", "process_id", "time_started", "time_finished", "current_cmd", "cmd_list"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sysadm_nb.tables.columns import Categories, Column, Displayed, Numbers, Row, Text, frame_of, make_column
-from sysadm_nb.tables.rows import DISPLAYED
+from sysadm_nb.tables.columns import Categories, Column, Numbers, Row, Text, frame_of, make_column
 from sysadm_nb.tables.schema import ORIGINS, SCHEMA, VOCABULARY
 
-FLUSH_EVERY: Final = 4096
+FLUSH_EVERY: Final = 1024
 """Rows gathered before they go into the columns: building columns in batches is what makes it fast."""
 
 KEY: Final = "_key"
@@ -31,7 +30,13 @@ class Store:
     no order of arrival.
     """
 
-    def __init__(self, name: str, max_rows: int, max_text: int, keyed: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        max_rows: int,
+        max_text: int,
+        keyed: bool = False,
+    ) -> None:
         known = {"origin": ORIGINS} | VOCABULARY.get(name, {})
         self.max_rows = max_rows
         self.keyed = keyed
@@ -41,13 +46,12 @@ class Store:
             )
             for column, kind in SCHEMA[name].items()
         }
-        if name == "pools":
-            self.columns |= {column: Displayed(memo) for column, memo in DISPLAYED.items()}
         self.visible = tuple(self.columns)
         if keyed:
             self.columns[KEY] = Numbers("int64")
-        self.rows: list[Row] = []
-        self.add = self.rows.append
+        # Rows that wait, cell after cell: a tuple for each would be more for the garbage collector to visit.
+        self.cells: list[Any] = []
+        self.add = self.cells.extend
         self.added = 0  # rows that went into the columns, ever
         self.first = 0  # how many of these were dropped or removed again
         self._ordered_until = 0  # up to this row, arrival was in order of time
@@ -60,7 +64,12 @@ class Store:
     @property
     def count(self) -> int:
         """Rows ever appended."""
-        return self.added + len(self.rows)
+        return self.added + self.waiting
+
+    @property
+    def waiting(self) -> int:
+        """Rows that did not go into the columns yet."""
+        return len(self.cells) // len(self.columns)
 
     @property
     def dropped_text(self) -> int:
@@ -69,19 +78,22 @@ class Store:
 
     def flush(self) -> None:
         """Move the gathered rows into the columns."""
-        rows = self.rows
-        if not rows:
-            return
-        for column, values in zip(self.columns.values(), zip(*rows, strict=True), strict=True):
+        cells, width = self.cells, len(self.columns)
+        if cells:
+            columns = [cells[first::width] for first in range(width)]
+            cells.clear()
+            self._extend(columns, len(columns[0]))
+
+    def _extend(self, columns: Iterable[Sequence[Any]], count: int) -> None:
+        for column, values in zip(self.columns.values(), columns, strict=True):
             column.extend(values)
         in_order = self._ordered_until == self.added
-        self.added += len(rows)
+        self.added += count
         if in_order:
-            times = self.columns["time"].values()[-len(rows) :]
+            times = self.columns["time"].values()[-count:]
             if times[0] >= self._newest and bool((times[1:] >= times[:-1]).all()):
                 self._ordered_until = self.added
                 self._newest = times[-1]
-        rows.clear()
         self._frame = None
         # Putting a keyed store in order costs as much as it has rows: not for a few beyond the bound.
         self._trim(slack=self.max_rows // 8 if self.keyed else 0)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 import threading
 import time as clock
-from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime
 from types import SimpleNamespace
-from typing import Any, Final, TypeVar, overload
+from typing import Any, Final, TypeAlias, TypeVar, overload
 
 import pandas as pd
 
 from sysadm_nb.errors import InputError
-from sysadm_nb.tables import rows as make
 from sysadm_nb.tables.columns import NAT
 from sysadm_nb.tables.job import Job, JobView, Lead
 from sysadm_nb.tables.jobs import Jobs
+from sysadm_nb.tables.notices import read_notice
+from sysadm_nb.tables.pools import PoolStore
 from sysadm_nb.tables.schema import ORIGINS, SCHEMA
 from sysadm_nb.tables.store import FLUSH_EVERY, Store
 from sysadm_nb.wire import (
@@ -30,7 +30,7 @@ from sysadm_nb.wire import (
     parse_priority,
     to_microseconds,
 )
-from sysadm_nb.wire.events import Pool, pools_loosely
+from sysadm_nb.wire.events import LifePreserver, SystemState, pools_loosely
 from sysadm_nb.wire.units import MAX_TIME, MIN_TIME
 
 NAN: Final = math.nan
@@ -41,6 +41,8 @@ _QUARTER: Final = 15 * 60 * 1_000_000
 _LIST_TAKES_US: Final = 2_000_000
 
 T = TypeVar("T")
+Told: TypeAlias = tuple[float, str | None, str | None, str]
+"""What the events table says of an event: priority, level, subject, summary."""
 
 
 class Tables:
@@ -79,24 +81,19 @@ class Tables:
             raise InputError("max_rows, max_text and max_log must be at least 1")
         self.max_rows = max_rows
         self._lock = threading.RLock()
+        self._pools = PoolStore(max_rows)
         self._stores = {
             name: Store(name, max_rows, max_text, keyed=name in ("jobs", "commands")) for name in SCHEMA
         }
+        self._stores["pools"] = self._pools
         self._seq = 0
         self._jobs = Jobs(max_log, keep=min(10_000, max_rows))
         self._hostnames: dict[str, str] = {}
         self._peers: dict[str, set[str]] = {}
-        self._latest: OrderedDict[tuple[str, str], tuple[Any, ...]] = OrderedDict()
         self._rows_since_flush = 0
         self._add_event = self._stores["events"].add
-        self._add_pool = self._stores["pools"].add
         self._add_system = self._stores["system"].add
-        self._take: dict[str, Callable[[Event, Lead], tuple[Any, ...]]] = {
-            "dispatcher": self._take_dispatcher,
-            "system-state": self._take_system_state,
-            "life-preserver": self._take_life_preserver,
-            "bridge": self._take_bridge,
-        }
+        self._add_notice = self._stores["life_preserver"].add
 
     # -- writing -------------------------------------------------------------------------------------
 
@@ -131,117 +128,87 @@ class Tables:
             The frame, decoded.
         """
         message = decode(frame)
-        if received is None:
-            received = clock.time_ns() // 1000
-        elif received.__class__ is not int:
-            received = to_microseconds(received)  # type: ignore[arg-type]
+        if received.__class__ is not int:
+            received = clock.time_ns() // 1000 if received is None else to_microseconds(received)  # type: ignore[arg-type]
         if origin not in ORIGINS:
             raise InputError(f"origin {origin!r} is not one of {', '.join(ORIGINS)}")
-        kind = message.__class__
         with self._lock:
-            if kind is Event:
-                peer, time = message.peer, message.time  # type: ignore[union-attr]
-                if peer is not None:
-                    server = f"{server}/{peer}" if server else peer
-                self._seq = seq = self._seq + 1
+            if message.__class__ is Event:
+                if message.peer is not None:
+                    server = f"{server}/{message.peer}" if server else message.peer
+                time = message.time
                 if time is None or not MIN_TIME <= time <= MAX_TIME:
                     time = received
-                name = message.name  # type: ignore[union-attr]
-                take = self._take.get(name, self._take_other)
-                row = take(message, (seq, time, received, server, origin))  # type: ignore[arg-type]
-                time, priority, level, subject, summary = row
-                text = message.text  # type: ignore[union-attr]
-                self._add_event(
-                    (seq, time, received, server, origin, name, priority, level, subject, summary, text)
-                )
-                self._rows_since_flush += 1
-            elif kind is Malformed:
                 self._seq = seq = self._seq + 1
-                what = ("malformed", NAN, None, None, message.reason, message.text)  # type: ignore[union-attr]
-                self._add_event((seq, received, received, server, origin, *what))
+                lead = (seq, time, received, server, origin)
+                name = message.name
+                if name == "dispatcher":
+                    told = self._take_dispatcher(message.said, lead)
+                elif name == "system-state":
+                    told = self._take_system_state(message.said, lead)
+                elif name == "life-preserver":
+                    lead, told = self._take_life_preserver(message.said, lead, message.time is None)
+                elif name == "bridge":
+                    told = self._take_bridge(message.said, lead)
+                else:
+                    told = _told_by_other(message.said)
+                self._add_event((*lead, name, *told, message.text))
                 self._rows_since_flush += 1
-            elif kind is Reply and message.args.__class__ is dict:  # type: ignore[union-attr]
-                self._append_reply(message, received, server)  # type: ignore[arg-type]
+            elif message.__class__ is Malformed:
+                self._seq += 1
+                lead = (self._seq, received, received, server, origin)
+                self._add_event((*lead, "malformed", NAN, None, None, message.reason, message.text))
+                self._rows_since_flush += 1
+            elif message.__class__ is Reply and message.args.__class__ is dict:
+                self._append_reply(message, received, server)
             if self._rows_since_flush >= FLUSH_EVERY:
                 self._flush()
         return message
 
-    def _take_dispatcher(self, event: Event, lead: Lead) -> tuple[Any, ...]:
-        args = event.said
+    def _take_dispatcher(self, args: Any, lead: Lead) -> Told:
         if args.__class__ is not dict:
-            return lead[1], NAN, None, None, "no arguments to read"
+            return NAN, None, None, "no arguments to read"
         job = self._jobs.take(args, lead)
         if job is None:
-            return lead[1], NAN, None, None, "of a run that has ended, or of no process"
-        return lead[1], NAN, None, job.process_id, job.summary
+            return NAN, None, None, "of a run that has ended, or of no process"
+        return job.told
 
-    def _take_system_state(self, event: Event, lead: Lead) -> tuple[Any, ...]:
-        state = event.said
-        hostname = make.text_or_none(state.hostname)
-        server = lead[3]
+    def _take_system_state(self, state: SystemState, lead: Lead) -> Told:
+        hostname = text_or_none(state.hostname)
         if hostname is not None:
-            self._hostnames[server] = hostname
+            self._hostnames[lead[3]] = hostname
         priority, level = parse_priority(state.priority)
         pools = state.zpools
-        # The last event, sent again at a subscribe, is old news: its age is unknown and it is no sample.
-        if pools:
-            self._take_pools(lead, hostname, pools, sample=lead[4] != "last")
+        count = len(pools)
+        if count:
+            self._pools.add_sample(lead, hostname, pools)
+            self._rows_since_flush += count
+        changed, updates = state.hostnamechanged, state.updates
         self._add_system(
             (
                 *lead,
                 hostname,
-                make.is_true(state.hostnamechanged),
+                changed is not None and is_true(changed),
                 priority,
                 level,
-                len(pools),
-                make.updates_status(state.updates),
+                count,
+                # ``noupdates``, ``updatesavailable``, ``rebootrequired`` …, wherever the server puts it
+                text_or_none(updates.get("status") if updates.__class__ is dict else updates),
             )
         )
-        count = len(pools)
-        names = ", ".join(list(pools)[:4]) if count <= 4 else f"{count} pools"
-        return lead[1], priority, level, hostname, names or "no pools"
+        return priority, level, hostname, ", ".join(pools) if 0 < count <= 4 else _pool_count(count)
 
-    def _take_pools(self, lead: Lead, hostname: str | None, pools: dict[str, Pool], sample: bool) -> None:
-        latest, server, add = self._latest, lead[3], self._add_pool
-        for name, pool in pools.items():
-            row = make.pool_row(lead, hostname, name, pool)
-            add(row)
-            key = (server, name)
-            known = latest.get(key)
-            if known is None or (sample and known[1] <= lead[1]) or known[4] == "last":
-                latest[key] = row
-        self._rows_since_flush += len(pools)
-        while len(latest) > 100_000:
-            latest.popitem(last=False)
-
-    def _take_life_preserver(self, event: Event, lead: Lead) -> tuple[Any, ...]:
-        said = event.said
-        told = make.Told(said.message)
+    def _take_life_preserver(self, said: LifePreserver, lead: Lead, undated: bool) -> tuple[Lead, Told]:
+        notice = read_notice(said.message)
+        action, dataset, *_, wall, zoned = notice
         priority, level = parse_priority(said.priority)
-        time = lead[1]
-        if told.wall is not None and event.time is None:
-            time = self._moment(told.wall, told.zoned, lead)
-        kind = make.text_or_none(said.kind)
-        self._stores["life_preserver"].add(
-            (
-                lead[0],
-                time,
-                *lead[2:],
-                kind,
-                told.action,
-                told.dataset,
-                told.sent,
-                told.total,
-                told.percent,
-                told.logfile,
-                priority,
-                level,
-                said.message,
-            )
-        )
+        if undated and wall is not None:
+            lead = (lead[0], self._moment(wall, zoned, lead), *lead[2:])
+        kind = text_or_none(said.kind)
+        self._add_notice((*lead, kind, *notice[:6], priority, level, said.message))
         self._rows_since_flush += 1
-        what = f"{kind or 'event'} {told.action}" if told.action != "other" else one_line(said.message)
-        return time, priority, level, told.dataset, what
+        what = one_line(said.message) if action == "other" else f"{kind or 'event'} {action}"
+        return lead, (priority, level, dataset, what)
 
     def _moment(self, wall: int, zoned: bool, lead: Lead) -> int:
         """When a wall clock without a zone showed this; the arrival, where that cannot be worked out."""
@@ -253,11 +220,10 @@ class Tables:
         offset = self._jobs.offsets.get(server)
         return lead[1] if offset is None else wall - offset
 
-    def _take_bridge(self, event: Event, lead: Lead) -> tuple[Any, ...]:
-        args = event.args
+    def _take_bridge(self, args: Any, lead: Lead) -> Told:
         listed = args.get("available_connections") if isinstance(args, dict) else None
         if not isinstance(listed, list):
-            return lead[1], NAN, None, None, "no list of connections"
+            return NAN, None, None, "no list of connections"
         now = {peer if isinstance(peer, str) else str(peer): None for peer in listed}
         before = self._peers.get(lead[3], set())
         add = self._stores["bridge"].add
@@ -267,21 +233,7 @@ class Tables:
             add((*lead, peer, "left"))
         self._peers[lead[3]] = set(now)
         self._rows_since_flush += len(now)
-        return lead[1], NAN, None, None, f"{len(now)} connections"
-
-    def _take_other(self, event: Event, lead: Lead) -> tuple[Any, ...]:
-        args = event.args
-        if isinstance(args, dict):
-            priority, level = parse_priority(args.get("priority"))
-            message = args.get("message")
-            return (
-                lead[1],
-                priority,
-                level,
-                None,
-                one_line(message) if isinstance(message, str) else "unknown event",
-            )
-        return lead[1], NAN, None, None, "unknown event"
+        return NAN, None, None, f"{len(now)} connections"
 
     def _append_reply(self, reply: Reply, received: int, server: str) -> None:
         if reply.peer is not None:
@@ -290,7 +242,9 @@ class Tables:
         if isinstance(listed, dict) and listed:
             self._seq += 1
             lead = (self._seq, received, received, server, "polled")
-            self._take_pools(lead, self._hostnames.get(server), pools_loosely(listed), sample=True)
+            pools = pools_loosely(listed)
+            self._pools.add_sample(lead, self._hostnames.get(server), pools)
+            self._rows_since_flush += len(pools)
         queues = reply.args.get("jobs")
         if isinstance(queues, dict):
             self._take_job_list(queues, received, server)
@@ -378,7 +332,7 @@ class Tables:
             store.add(job.row())
             for row in job.command_rows():
                 commands.add(row)
-        if len(store.rows) >= FLUSH_EVERY:
+        if store.waiting >= FLUSH_EVERY:
             store.flush()
             commands.flush()
 
@@ -457,16 +411,8 @@ class Tables:
 
     def latest_pools(self) -> dict[tuple[str, str], SimpleNamespace]:
         """The newest sample of each pool by ``(server, pool)``: the columns as attributes, times in µs."""
-        names = tuple(SCHEMA["pools"])
         with self._lock:
-            rows = list(self._latest.items())
-        out = {}
-        for key, row in rows:
-            values = dict(zip(names, row, strict=True))
-            for name, memo in make.DISPLAYED.items():
-                values[name] = memo.of(values[name])
-            out[key] = SimpleNamespace(**values)
-        return out
+            return self._pools.latest()
 
     def offset(self, server: str) -> int | None:
         """How far a server's wall clock is ahead of UTC, in microseconds, as worked out from its events."""
@@ -484,3 +430,25 @@ class Tables:
     def __repr__(self) -> str:
         counts = ", ".join(f"{name} {len(self[name])}" for name in SCHEMA)
         return f"<Tables: {counts}>"
+
+
+def _pool_count(count: int) -> str:
+    return f"{count} pools" if count else "no pools"
+
+
+def _told_by_other(args: Any) -> Told:
+    if not isinstance(args, dict):
+        return NAN, None, None, "unknown event"
+    message = args.get("message")
+    what = one_line(message) if isinstance(message, str) else "unknown event"
+    return (*parse_priority(args.get("priority")), None, what)
+
+
+def text_or_none(value: Any) -> str | None:
+    """A name as it is; ``-`` and anything that is no text count as missing."""
+    return value if value.__class__ is str and value and value != "-" else None
+
+
+def is_true(value: Any) -> bool:
+    """``"true"`` and ``true`` alike."""
+    return value is True or (value.__class__ is str and value.lower() == "true")
