@@ -35,6 +35,7 @@ class Job:
         "logs",
         "origin",
         "percent_done",
+        "plain",
         "process_id",
         "received",
         "repeated",
@@ -62,6 +63,7 @@ class Job:
         self.event_system: str | None = None
         self.action: str | None = None
         self.commands: list[str] | None = None
+        self.plain = False  # each command once, and none called like a key
         self.keys: list[tuple[str, str]] = []  # of each command, the keys of its log and of its return code
         self.current: str | None = None
         self.logs: dict[str, CommandLog] = {}
@@ -84,20 +86,21 @@ class Job:
     def set_commands(self, commands: list[str]) -> None:
         self.commands = commands
         self.keys = [(command, RETURN_CODES + command) for command in commands]
+        self.plain = CONTEXT.isdisjoint(commands) and len(set(commands)) == len(commands)
 
     def expect_delta(self, details: dict[str, Any]) -> None:
         """Remember what the next event has to repeat to be one that only brings more log."""
         commands, current = self.commands, self.current
-        if commands is None or current is None or self.server_started is None or self.ended:
+        if not self.plain or current is None or self.server_started is None or self.ended:
             return
-        log = self.logs.get(current)
-        if log is None or log.complete or len(set(commands)) < len(commands):
+        logs = self.logs
+        log = logs.get(current)
+        if log is None or log.complete or details.get("state") != "running":
             return
-        if not CONTEXT.isdisjoint(commands) or details.get("state") != "running":
-            return
-        done = [(c, key, self.logs[c]) for c, key in self.keys if c != current and c in self.logs]
-        if any(not log.complete or log.cut for _, _, log in done):
-            return
+        done = [(c, key, logs[c]) for c, key in self.keys if c != current and c in logs]
+        for _, _, log in done:
+            if not log.complete or log.cut:
+                return
         self.context = (details.get("process_id"), "running", self.server_started, current, commands)
         self.repeated = [(command, log.text, key, log.code) for command, key, log in done]
         self.expected = len(CONTEXT) + 2 * len(done) + 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os.path
 from typing import Final
 
 CUT: Final = "\n… {} characters cut …\n"
@@ -95,5 +94,20 @@ def already_sent(delta: str, ended: str) -> int:
     the command's full log. All of it comes again, or, where its end was read too late for the buffer,
     whole lines of it.
     """
-    length = len(os.path.commonprefix([delta, ended]))  # noqa: RUF071 - of any texts, not paths
-    return length if length == len(ended) else delta.rfind("\n", 0, length) + 1
+    if delta.startswith(ended):
+        return len(ended)
+    if delta[:1] != ended[:1]:
+        return 0
+    return delta.rfind("\n", 0, _common(delta, ended)) + 1
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters two texts begin with in common, found by halving: texts may be long."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one.startswith(other[low:middle], low):
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -73,53 +73,56 @@ class Jobs:
         Job or None
             The run it speaks of; ``None`` if it names no process.
         """
-        details = args.get("process_details")
-        if details.__class__ is dict:
-            nested = True
-            if "current_cmd" in details:
-                job = self._delta(args, details, lead)
-                if job is not None:
-                    return job
-        else:
-            details, nested = args, False
-        listed = details.get("cmd_list")
-        if listed.__class__ is list:
-            commands: list[str] | None = listed
-            for command in listed:
-                if command.__class__ is not str:
-                    commands = [c if isinstance(c, str) else dump_json(c) for c in listed]
-                    break
-        else:
-            commands = _commands_without_list(details, listed)
-
-        state = args.get("state") if nested else details.get("state")
-        process_id = details.get("process_id")
-        if commands is not None and ("state" in commands or "process_id" in commands):
-            state, process_id = self._untangle(args, details, commands, lead[3])
-        if process_id is None:
-            process_id = args.get("process_id")
-        if state.__class__ is not str:
-            state = details.get("state")
-            state = state if isinstance(state, str) else "unknown"
-        if process_id.__class__ is not str:
-            if process_id is None:
-                return None
-            process_id = dump_json(process_id)
-
-        started = details.get("time_started")
-        started = started if started.__class__ is str else None
-        bare = not nested and commands is None
-        job = self._find(process_id, state, commands, started, bare, details, lead)
-        if job is None:
+        if args.__class__ is not dict:
             return None
-        job.updates += 1
-        if commands is not None and job.commands != commands:
-            job.set_commands(commands)
-        if not bare:
+        details: dict[str, Any] = args.get("process_details")  # type: ignore[assignment]
+        nested = details.__class__ is dict
+        if not nested:
+            details = args
+        elif "current_cmd" in details:
+            job = self._delta(args, details, lead)
+            if job is not None:
+                return job
+        state: Any = args.get("state") if nested else details.get("state")
+        started: Any = details.get("time_started")
+        if started.__class__ is not str:
+            started = None
+        commands: list[str] | None
+        job = self._going_on(details, state, started, lead[3]) if nested and state != "pending" else None
+        if job is not None:
+            commands = job.commands
+        else:
+            listed = details.get("cmd_list")
+            if listed.__class__ is list:
+                commands = [c if c.__class__ is str else dump_json(c) for c in listed]
+            else:
+                commands = _commands_without_list(details, listed)
+            process_id = details.get("process_id")
+            if commands is not None and ("state" in commands or "process_id" in commands):
+                state, process_id = self._untangle(args, details, commands, lead[3])
+            if process_id is None:
+                process_id = args.get("process_id")
+            if state.__class__ is not str:
+                state = details.get("state")
+                state = state if isinstance(state, str) else "unknown"
+            if process_id.__class__ is not str:
+                if process_id is None:
+                    return None
+                process_id = dump_json(process_id)
+            bare = not nested and commands is None
+            job = self._find(process_id, state, commands, started, bare, details, lead)
+            if job is None:
+                return None
+            if commands is not None and job.commands != commands:
+                job.set_commands(commands)
+        if (nested or commands is not None) and (job.action is None or "percent_done" in args):
             self._read_class_fields(job, args)
         if state == "running":
             job.bare_seen = True
-        self._read_times(job, state, details, started, lead)
+        if started is None or started != job.server_started or state == "finished":
+            self._read_times(job, state, details, started, lead)
+        elif lead[1] > job.last_time:
+            job.last_time = lead[1]
         if commands is not None and state != "pending":
             self._read_logs(job, details, state == "finished")
         job.state = state
@@ -130,8 +133,30 @@ class Jobs:
                 job.current = current
                 job.expect_delta(details)
         what = job.action or job.current or (job.commands[0] if job.commands else "")
-        job.told = (NAN, None, process_id, _summary(state, what))
+        job.told = (NAN, None, job.process_id, _summary(state, what))
+        job.updates += 1
         self._touch(job)
+        return job
+
+    def _going_on(self, details: dict[str, Any], state: Any, started: str | None, server: str) -> Job | None:
+        """The run that an event goes on with, where there is but one and its command list is the same.
+
+        This is the rule rather than the exception; the long way comes to the same.
+        """
+        process_id = details.get("process_id")
+        if process_id.__class__ is not str or (state != "running" and state != "finished"):
+            return None
+        runs = self.runs.get((server, process_id))
+        if runs is None or len(runs) > 1:
+            return None
+        job = runs[0]
+        if (
+            job.state == "finished"
+            or not job.plain
+            or details.get("cmd_list") != job.commands
+            or (started is not None and job.server_started is not None and job.server_started != started)
+        ):
+            return None
         return job
 
     def _delta(self, args: dict[str, Any], details: dict[str, Any], lead: Lead) -> Job | None:
@@ -205,14 +230,6 @@ class Jobs:
         runs = self.runs.get((lead[3], process_id))
         if runs is None:
             return self._begin(process_id, lead)
-        if len(runs) == 1 and not bare and state != "pending":
-            job = runs[0]  # the rule rather than the exception: the rest comes to the same by a longer way
-            if (
-                job.state != "finished"
-                and (commands is None or job.commands is None or job.commands == commands)
-                and (started is None or job.server_started is None or job.server_started == started)
-            ):
-                return job
         runs = runs[-_RECENT_RUNS:]
         going = [
             job
@@ -315,7 +332,7 @@ class Jobs:
         Real servers send local time without a zone. A time that the server wrote just now tells the
         offset, to the quarter of an hour that zones differ by.
         """
-        parsed = parse_time(text) if text.__class__ is str else None
+        parsed = _parse_time(text) if text.__class__ is str and len(text) < 50 else None
         if parsed is None:
             return None
         wall, zoned = parsed
@@ -448,7 +465,10 @@ class Jobs:
 _context: Final = itemgetter("process_id", "state", "time_started", "current_cmd", "cmd_list")
 
 
-@lru_cache(10_000)
+_parse_time: Final = lru_cache(1000)(parse_time)
+
+
+@lru_cache(1000)
 def _summary(state: str, what: str) -> str:
     return one_line(f"{state} {what}", 120)
 

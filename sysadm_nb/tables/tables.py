@@ -43,6 +43,7 @@ _LIST_TAKES_US: Final = 2_000_000
 T = TypeVar("T")
 Told: TypeAlias = tuple[float, str | None, str | None, str]
 """What the events table says of an event: priority, level, subject, summary."""
+_NO_JOB: Final[Told] = (NAN, None, None, "of a run that has ended, or of no process")
 
 
 class Tables:
@@ -143,7 +144,8 @@ class Tables:
                 lead = (seq, time, received, server, origin)
                 name = message.name
                 if name == "dispatcher":
-                    told = self._take_dispatcher(message.said, lead)
+                    job = self._jobs.take(message.said, lead)
+                    told = _NO_JOB if job is None else job.told
                 elif name == "system-state":
                     told = self._take_system_state(message.said, lead)
                 elif name == "life-preserver":
@@ -164,14 +166,6 @@ class Tables:
             if self._rows_since_flush >= FLUSH_EVERY:
                 self._flush()
         return message
-
-    def _take_dispatcher(self, args: Any, lead: Lead) -> Told:
-        if args.__class__ is not dict:
-            return NAN, None, None, "no arguments to read"
-        job = self._jobs.take(args, lead)
-        if job is None:
-            return NAN, None, None, "of a run that has ended, or of no process"
-        return job.told
 
     def _take_system_state(self, state: SystemState, lead: Lead) -> Told:
         hostname = text_or_none(state.hostname)
