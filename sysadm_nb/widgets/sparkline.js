@@ -9,7 +9,8 @@ const READINGS = 12; // of a forecast, by pointer or arrow keys
 function points(line, row) {
   const out = line ? line.t.map((t, i) => [line.from + t, line.y[i]]) : [];
   const now = row[TIME] / 1e6;
-  if (row[USED] !== null && (!out.length || now > out.at(-1)[0])) out.push([now, row[USED]]);
+  // The line's times are rounded to tenths of a second: by so little it is the same sample.
+  if (row[USED] !== null && (!out.length || now > out.at(-1)[0] + 0.1)) out.push([now, row[USED]]);
   return out;
 }
 
