@@ -45,6 +45,7 @@ class Job:
         "server",
         "server_started",
         "settled",
+        "shaped",
         "started",
         "state",
         "time",
@@ -76,9 +77,10 @@ class Job:
         self.last_time = self.time
         self.updates = 0
         self.version = 0
+        self.shaped = 0  # the version that last changed more than the percentage and the logs
         self.settled = False
         self.ended = ""  # text of commands that ended since the last delta: it may come again
-        # How an event looks that brings nothing but more log of the current command, if that can be told:
+        # How an event looks that brings only more log of the current command, or another percentage:
         self.context: tuple[Any, ...] | None = None  # its cells that stay the same
         self.repeated: list[tuple[str, str, str, object]] = []  # the logs and codes that come again
         self.expected = 0  # how many keys it has
@@ -89,13 +91,13 @@ class Job:
         self.plain = CONTEXT.isdisjoint(commands) and len(set(commands)) == len(commands)
 
     def expect_delta(self, details: dict[str, Any]) -> None:
-        """Remember what the next event has to repeat to be one that only brings more log."""
+        """Remember what the next event has to repeat to bring only more log or another percentage."""
         commands, current = self.commands, self.current
         if not self.plain or current is None or self.server_started is None or self.ended:
             return
         logs = self.logs
         log = logs.get(current)
-        if log is None or log.complete or details.get("state") != "running":
+        if (log is not None and log.complete) or details.get("state") != "running":
             return
         done = [(c, key, logs[c]) for c, key in self.keys if c != current and c in logs]
         for _, _, log in done:
@@ -103,7 +105,7 @@ class Job:
                 return
         self.context = (details.get("process_id"), "running", self.server_started, current, commands)
         self.repeated = [(command, log.text, key, log.code) for command, key, log in done]
-        self.expected = len(CONTEXT) + 2 * len(done) + 1
+        self.expected = len(CONTEXT) + 2 * len(done) + (log is not None)
 
     # -- what the rest is derived from ------------------------------------------------------------
 

@@ -160,9 +160,9 @@ class Jobs:
         return job
 
     def _delta(self, args: dict[str, Any], details: dict[str, Any], lead: Lead) -> Job | None:
-        """Take the commonest event by a shorter way: more log of the one run that is going on.
+        """Take the commonest event by a shorter way: more log, or another percentage, of the one run.
 
-        Everything but the log of one command is as it was in the event before. ``None`` where it is not so.
+        Everything else is as it was in the event before. ``None`` where it is not so.
         """
         try:
             context = _context(details)
@@ -173,7 +173,6 @@ class Jobs:
             context != job.context
             or len(details) != job.expected
             or args.get("state") != "running"
-            or "percent_done" in args
             or lead[4] == "backfill"
         ):
             return None
@@ -181,15 +180,21 @@ class Jobs:
             if details.get(command) != text or details.get(code_key) != code:
                 return None
         current: str = context[3]
-        delta = details.get(current)
-        if delta.__class__ is not str:
-            return None
+        log = job.logs.get(current)
+        if log is not None:
+            delta = details.get(current)
+            if delta.__class__ is not str:
+                return None
+            if delta:
+                log.append(delta)
+        if "percent_done" in args:
+            self._read_percent(job, args)
         if lead[1] > job.last_time:
             job.last_time = lead[1]
         job.updates += 1
-        if delta:
-            job.logs[current].append(delta)
-        self._touch(job)
+        self.version = job.version = self.version + 1
+        self.changed.move_to_end(job.key)
+        self.unsettled[job.key] = job
         return job
 
     def _untangle(
@@ -284,7 +289,7 @@ class Jobs:
         return job
 
     def _touch(self, job: Job) -> None:
-        self.version = job.version = self.version + 1
+        self.version = job.version = job.shaped = self.version + 1
         key = job.key
         self.changed.move_to_end(key)
         self.unsettled[key] = job
@@ -296,9 +301,12 @@ class Jobs:
         if action.__class__ is str:
             job.action = action
         if "percent_done" in args:
-            percent = parse_percent(args["percent_done"])
-            if percent == percent:
-                job.percent_done = percent
+            self._read_percent(job, args)
+
+    def _read_percent(self, job: Job, args: dict[str, Any]) -> None:
+        percent = parse_percent(args["percent_done"])
+        if percent == percent:
+            job.percent_done = percent
 
     def _read_times(
         self,
@@ -461,7 +469,7 @@ class Jobs:
         return iter(self.changed.values())
 
 
-# What must be as it was for an event to bring nothing but more log.
+# What must be as it was for an event to bring nothing but more log or another percentage.
 _context: Final = itemgetter("process_id", "state", "time_started", "current_cmd", "cmd_list")
 
 
