@@ -2,12 +2,14 @@
 
     python -m benchmarks.views [--rounds 20] [--day]
 
-- **Refresh**: 1,000 jobs of which 100 changed since the last one. Processor time of the whole kernel, all its
-  threads: reading the tables, making the message, and sending it. Beside it, rows of
-  ``HBox(Label, IntProgress)`` brought up to date from the same tables, in two ways: as one writes it (every
-  row is set from the ``jobs`` table, ipywidgets sends what differs), and at its very best (somebody knows
-  which 100 rows changed and what to write, and only these are set: no table is read).
-- **Rate**: the same refresh after 12 events and after 25,000 (a quarter of a second of 100,000 a second).
+- **Refresh**: 1,000 jobs of which 100 changed since the last one. Processor time of the whole kernel, all
+  its threads: reading the tables, making the message, and sending it; refreshes one after the other, and
+  each after a quarter of a second in which the processor's caches went cold. Beside it, rows of
+  ``HBox(Label, IntProgress)`` that show the same, newest first, brought up to date from the same tables:
+  every row is set, and ipywidgets sends what differs. Where one of the 100 is a new job, every row shows
+  another job than before. Where none is, the same again, and at its very best (somebody knows which rows
+  changed and what to write, and only these are set: no table is read).
+- **Rate**: the same refresh after 12 events in a quarter of a second, and after 25,000.
 - **Messages**: how many a second at full load, and whether the final state is the last thing sent.
 - ``--day``: 24 hours simulated, with 2 million events and all views: memory of the kernel, hour by hour.
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -27,6 +30,7 @@ sys.path.insert(0, {project!r})
 from benchmarks import views as benchmark
 print("RESULT" + json.dumps(benchmark.{name}({argument})))
 """
+IDLE = (0.0, 0.25)  # seconds in which the kernel does nothing before a refresh
 CHAIN = ["pkg update", "pkg upgrade -y", "pkg autoremove -y"]
 
 
@@ -50,76 +54,103 @@ def job_frame(number: int, percent: float, step: int = 0) -> str:
     return wire.encode_event("dispatcher", args | {"process_details": process})
 
 
-def cpu(run: Any, settle: float = 0.15) -> float:
-    """Processor seconds of the whole process for a call and what it leaves to the sending thread."""
+def kernel_time(rounds: int, idle: float, change: Any, run: Any) -> float:
+    """Processor seconds a refresh takes: of the thread that makes it, and of the kernel's sending thread."""
     import time
 
-    time.sleep(settle)
-    before = time.process_time()
-    time.sleep(settle)
-    idle = time.process_time() - before
-    before = time.process_time()
-    run()
-    time.sleep(settle)
-    return max(time.process_time() - before - idle, 1e-7)
+    from IPython import get_ipython
+
+    sending = time.pthread_getcpuclockid(get_ipython().kernel.iopub_thread.thread.ident)
+    sent_before, made = time.clock_gettime(sending), 0.0
+    for _ in range(rounds):
+        change()
+        time.sleep(idle)
+        start = time.thread_time()
+        run()
+        made += time.thread_time() - start
+    time.sleep(1)  # the sending thread may be behind
+    return (made + time.clock_gettime(sending) - sent_before) / rounds
 
 
-def refresh(rounds: int) -> dict[str, Any]:
-    """In the kernel: what a refresh costs, ours and theirs."""
-    import statistics
-
-    import ipywidgets
-
-    from sysadm_nb import JobsView, Tables
+def changing_jobs() -> tuple[Any, Any]:
+    """Tables with a thousand jobs, and a call that changes a hundred, of which some are new."""
+    from sysadm_nb import Tables
 
     tables = Tables()
     for number in range(1000):
         tables.append(job_frame(number, 0), server="nas")
+    turns, newest = itertools.count(1), 999
+
+    def change(new: int) -> None:
+        nonlocal newest
+        percent = next(turns) % 97 + 0.5
+        for number in range(new, 100):
+            tables.append(job_frame(newest - number * 10, percent), server="nas")
+        for _ in range(new):
+            newest += 1
+            tables.append(job_frame(newest, percent), server="nas")
+
+    return tables, change
+
+
+def view_refresh(rounds: int) -> dict[str, float]:
+    """In the kernel: what a refresh of ours costs."""
+    from sysadm_nb import JobsView
+
+    tables, change = changing_jobs()
     view = JobsView(tables)
     for undo in view._undo:
         undo()  # refreshed by the benchmark alone
     view.do_open()
     view._tick()
-    sizes: list[int] = []
+    messages: list[int] = []
     plain = view._message
-    view._message = lambda kind, body: (sizes.append(len(body)), plain(kind, body))
-    rows = [ipywidgets.HBox([ipywidgets.Label(""), ipywidgets.IntProgress()]) for _ in range(1000)]
-
-    def written() -> None:
-        for row, job in zip(rows, tables.jobs.itertuples(), strict=True):
-            label, bar = row.children
-            label.value = f"{job.state} {job.current_command} {job.percent_done:.0f} %"
-            bar.value = int(job.percent_done)
-
-    def best(values: list[tuple[int, str, int]]) -> None:
-        for number, text, percent in values:
-            label, bar = rows[number].children
-            label.value = text
-            bar.value = percent
-
-    written()
-    found: dict[str, list[float]] = {"ours": [], "written": [], "best": [], "model": [], "nothing": []}
-    import time
-
-    for turn in range(1, rounds + 1):
-        for number in range(0, 1000, 10):
-            tables.append(job_frame(number, turn), server="nas")
-        found["nothing"].append(cpu(lambda: None))  # what the kernel does by itself
-        found["ours"].append(cpu(view._tick))
-        found["written"].append(cpu(written, 0.4))
-        values = [(number, f"at best {turn}", 50 + turn) for number in range(0, 1000, 10)]
-        found["best"].append(cpu(functools.partial(best, values), 0.4))
-        for number in range(0, 1000, 10):
-            tables.append(job_frame(number, turn + 0.5), server="nas")
-        start = time.thread_time()
-        view.model.refresh(0)
-        view.model.state.take()
-        found["model"].append(time.thread_time() - start)
-    out: dict[str, Any] = {name: statistics.median(times) for name, times in found.items()}
-    for name in ("ours", "written", "best"):
-        out[name] -= out["nothing"]
+    view._message = lambda kind, body: (messages.append(len(body)), plain(kind, body))
+    out: dict[str, float] = {}
+    for idle in IDLE:
+        for way, new in (("moving", 1), ("in place", 0)):
+            name = f"ours {way} {idle}"
+            turns = rounds if idle else 10 * rounds
+            out[name] = kernel_time(turns, idle, functools.partial(change, new), view._tick)
     view.close()
-    return out | {"messages": len(sizes) / rounds, "bytes": max(sizes)}
+    return out | {"messages": len(messages) / (22 * rounds), "bytes": max(messages)}
+
+
+def rows_refresh(rounds: int) -> dict[str, float]:
+    """In the kernel: what a refresh of rows of widgets costs."""
+    import ipywidgets
+
+    tables, change = changing_jobs()
+    rows = [ipywidgets.HBox([ipywidgets.Label(""), ipywidgets.IntProgress()]) for _ in range(1000)]
+    turns = itertools.count(1)
+
+    def newest_first() -> None:
+        jobs = tables.jobs.iloc[: -len(rows) - 1 : -1]
+        cells = zip(jobs.process_id, jobs.state, jobs.current_command, jobs.percent_done, strict=True)
+        for row, (name, state, command, percent) in zip(rows, cells, strict=True):
+            label, bar = row.children
+            label.value = f"{name} {state} {command} {percent:.0f} %"
+            bar.value = int(percent)
+
+    def best() -> None:
+        turn = next(turns)
+        for number in range(0, 1000, 10):
+            label, bar = rows[number].children
+            label.value = f"at best {turn}"
+            bar.value = turn % 97
+
+    newest_first()
+    out: dict[str, float] = {}
+    for idle in IDLE:
+        for way, run, new in (
+            ("moving", newest_first, 1),
+            ("in place", newest_first, 0),
+            ("at best", best, 0),
+        ):
+            name = f"rows {way} {idle}"
+            out[name] = kernel_time(rounds, idle, functools.partial(change, new), run)
+            newest_first()
+    return out
 
 
 def rate(rounds: int) -> dict[str, Any]:
@@ -164,6 +195,7 @@ def rate(rounds: int) -> dict[str, Any]:
                 tables.events  # noqa: B018 - rows become columns when somebody reads; that is the tables' cost
                 for name in ("pools", "life_preserver"):
                     tables[name]
+                time.sleep(0.25 if many == 1 else 0)  # for many events it is over anyway
                 start = time.thread_time()
                 view._tick()
                 times.setdefault(many, []).append(time.thread_time() - start)
@@ -288,17 +320,25 @@ def main() -> None:
     parser.add_argument("--day", action="store_true", help="24 hours simulated (minutes long)")
     options = parser.parse_args()
 
-    found = in_kernel("refresh", options.rounds)
-    ours = found["ours"]
-    print("A refresh with 1,000 jobs of which 100 changed (processor time of the kernel, median)")
-    size = f"{found['messages']:.0f} message, {found['bytes']:,} bytes"
-    print(f"  JobsView, tables to wire           {ours * 1e6:9.0f} µs   {size}")
-    print(f"    of it the model                  {found['model'] * 1e6:9.0f} µs")
-    for name, words in (
-        ("written", "HBox(Label, IntProgress), all set"),
-        ("best", "the same at its very best"),
+    found = in_kernel("view_refresh", options.rounds) | in_kernel("rows_refresh", options.rounds)
+    print("A refresh with 1,000 jobs of which 100 changed: processor time of the kernel")
+    print(f"  JobsView sends {found['messages']:g} message of at most {found['bytes']:,} bytes")
+    print(f"  {'':41}{'one after the other':>28}{'after 0.25 s of idleness':>28}")
+    for what, words in (
+        ("ours moving", "JobsView, one of them new"),
+        ("rows moving", "  HBox(Label, IntProgress), newest first"),
+        ("ours in place", "JobsView, none of them new"),
+        ("rows in place", "  HBox(Label, IntProgress), all set"),
+        ("rows at best", "  the same at its very best"),
     ):
-        print(f"  {words:<34} {found[name] * 1e6:9.0f} µs   {found[name] / ours:.0f} times as much")
+        line = f"  {words:<41}"
+        if what.startswith("ours"):
+            ours = what
+        for idle in IDLE:
+            took = found[f"{what} {idle}"]
+            times = "" if what == ours else f"{took / found[f'{ours} {idle}']:,.0f} times"
+            line += f"{took * 1e6:13,.0f} µs {times:>11}"
+        print(line)
 
     print("A refresh after 12 events and after 25,000 (100,000 a second)")
     for name, (few, many) in in_kernel("rate", options.rounds).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -19,7 +20,7 @@ class State:
     {'base': 0, 'v': 1, 'rows': {1: ['tank', 12.0]}}
     >>> state.put(1, ["tank", 13.0])
     >>> state.take()
-    {'base': 1, 'v': 2, 'changed': [1], 'cells': {1: (13.0,)}}
+    {'base': 1, 'v': 2, 'changed': [1], 'cells': {1: [13.0]}}
     >>> state.text("log", "one"); state.text("log", "one, two")
     >>> state.take()
     {'base': 2, 'v': 3, 'texts': {'log': ['=', 'one, two']}}
@@ -38,7 +39,9 @@ class State:
         self.values: dict[str, Any] = {}
         self.texts: dict[str, str] = {}
         self._new_rows: dict[int, list[Any]] = {}
-        self._sent_rows: dict[int, list[Any]] = {}  # as the browser has them, of the rows that changed since
+        self._sent_rows: dict[int, list[Any]] = {}  # as the browser has them, of the rows that were put since
+        self._put_cells: dict[int, None] = {}  # rows of which single cells were put, and in which columns
+        self._put_columns: set[int] = set()
         self._dropped: set[int] = set()
         self._new_values: set[str] = set()
         self._sent_texts: dict[str, str] = {}
@@ -56,11 +59,20 @@ class State:
         elif row not in self._sent_rows:
             self._sent_rows[row] = old
 
+    def put_cells(self, column: int, cells: Iterable[tuple[int, Any]]) -> None:
+        """Change one cell of each of these rows, which are there already."""
+        rows, changed = self.rows, self._put_cells
+        for row, value in cells:
+            rows[row][column] = value
+            changed[row] = None
+        self._put_columns.add(column)
+
     def drop(self, row: int) -> None:
         """Take a row away."""
         if self.rows.pop(row, None) is None:
             return
         self._sent_rows.pop(row, None)
+        self._put_cells.pop(row, None)
         if self._new_rows.pop(row, None) is None:
             self._dropped.add(row)
 
@@ -90,8 +102,8 @@ class State:
         patch: dict[str, Any] = {"base": self.version, "v": self.version + 1}
         if self._new_rows:
             patch["rows"], self._new_rows = self._new_rows, {}
-        if self._sent_rows:
-            self._compare(patch)
+        if self._sent_rows or self._put_cells:
+            self._take_cells(patch)
         if self._dropped:
             patch["drop"] = sorted(self._dropped)
             self._dropped = set()
@@ -106,21 +118,20 @@ class State:
         self.version += 1
         return patch
 
-    def _compare(self, patch: dict[str, Any]) -> None:
-        """Put what changed in rows into a patch: whole columns are compared, a few calls for any rows."""
-        sent, self._sent_rows = self._sent_rows, {}
-        changed = list(sent)
-        columns = {}
-        pairs = zip(
-            zip(*sent.values(), strict=True),
-            zip(*map(self.rows.__getitem__, changed), strict=True),
-            strict=True,
-        )
-        for column, (old, new) in enumerate(pairs):
-            if old != new:
-                columns[column] = new
-        if columns:
-            patch["changed"], patch["cells"] = changed, columns
+    def _take_cells(self, patch: dict[str, Any]) -> None:
+        """Put what changed in rows into a patch: the columns in which any did, whole."""
+        changed, columns = self._put_cells, self._put_columns
+        self._put_cells, self._put_columns = {}, set()
+        for row, old in self._sent_rows.items():
+            now = self.rows[row]
+            if now != old:
+                changed[row] = None
+                columns.update([column for column, value in enumerate(now) if value != old[column]])
+        self._sent_rows.clear()
+        if changed:
+            rows = [self.rows[row] for row in changed]
+            patch["changed"] = list(changed)
+            patch["cells"] = {column: [cells[column] for cells in rows] for column in sorted(columns)}
 
     def _text_change(self, name: str) -> list[str] | None:
         old, new = self._sent_texts.get(name), self.texts.get(name)

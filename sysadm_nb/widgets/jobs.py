@@ -35,6 +35,7 @@ CELLS: Final = (
     "log_at_end",  # the server sends this job's log only when it ends
 )
 STATE: Final = CELLS.index("state")
+PERCENT: Final = CELLS.index("percent")
 STATES: Final = ("pending", "running", "finished", "failed", "unknown")
 MAX_ROWS: Final = 10_000  # the newest; the jobs table has more
 WATCHED: Final = 8  # newest jobs whose logs are sent unasked: a busy kernel cannot be asked
@@ -83,33 +84,51 @@ class JobsModel:
         self.state = State()
         self.selected: int | None = None
         self._version = 0
-        self._ids: dict[tuple[str, str, int], int] = {}
-        self._keys: dict[int, tuple[str, str, int]] = {}
+        self._rows: dict[int, int] = {}  # job's number -> row
+        self._jobs: dict[int, int] = {}  # row -> job's number
+        self._keys: dict[int, tuple[str, str, int]] = {}  # row -> server, process id, run
         self._watched: deque[int] = deque()
         self._first = True
 
     def refresh(self, now: float) -> None:
-        self._version, changed = self.tables.job_changes(self._version, read)
-        newest = len(changed) - WATCHED // 2
-        ids = self._ids
-        for number, (key, cells) in enumerate(changed):
-            row = ids.get(key)
-            if row is None:
-                row = self._add(key)
-                if not self._first or number >= newest or cells[STATE] == "running":
-                    self._watch(row)
-            self.state.put(row, cells)
-            if row == self.selected or row in self._watched:
-                self._show_log(row, self.tables.job(*key))
+        self._version, changed = self.tables.job_changes(self._version, self._read)
+        rows, newest = self._rows, len(changed) - WATCHED // 2
+        moved = [  # jobs without a row were left out as too old
+            (rows[job], cells) for job, cells in changed if cells.__class__ is not list and job in rows
+        ]
+        if moved:
+            self.state.put_cells(PERCENT, moved)
+        touched = {row for row, _ in moved}
+        if len(moved) < len(changed):
+            for number, (job, cells) in enumerate(changed):
+                if cells.__class__ is list:
+                    row = rows.get(job)
+                    if row is None:
+                        row = self._add(job, (cells[0], cells[1], cells[2]))
+                        if not self._first or number >= newest or cells[STATE] == "running":
+                            self._watch(row)
+                    self.state.put(row, cells)
+                    touched.add(row)
+        for row in touched.intersection((*self._watched, self.selected)):
+            if row in self._keys:
+                self._show_log(row, self.tables.job(*self._keys[row]))
         self._first = False
         self.state.set("may_run", self.may_run())
 
-    def _add(self, key: tuple[str, str, int]) -> int:
-        row = self._ids[key] = next(reversed(self._keys), 0) + 1
+    def _read(self, job: Job) -> tuple[int, Any]:
+        """A job's number and cells; the percentage alone where only that, or a log, is new."""
+        if job.shaped <= self._version:
+            percent = job.percent_done
+            return job.key, None if percent != percent else percent
+        return job.key, cells_of(job)
+
+    def _add(self, job: int, key: tuple[str, str, int]) -> int:
+        row = self._rows[job] = next(reversed(self._keys), 0) + 1
         self._keys[row] = key
+        self._jobs[row] = job
         while len(self._keys) > MAX_ROWS:
             oldest = next(iter(self._keys))
-            del self._ids[self._keys.pop(oldest)]
+            del self._keys[oldest], self._rows[self._jobs.pop(oldest)]
             self._hide_log(oldest)
             self.state.drop(oldest)
         return row
@@ -215,8 +234,8 @@ def _int(code: float | None) -> int | None:
     return None if code is None or code != code else int(code)
 
 
-def read(job: Job) -> tuple[tuple[str, str, int], list[Any]]:
-    """The key and the cells of a job."""
+def cells_of(job: Job) -> list[Any]:
+    """The cells of a job's row."""
     state = job.state
     commands = [*job.commands] if job.commands else []
     started, finished = job.started, job.finished
@@ -230,7 +249,7 @@ def read(job: Job) -> tuple[tuple[str, str, int], list[Any]]:
             since = job.received if started == NAT else job.received - max(0, job.time - started)
     elif state == "finished" and job.failed:
         state = "failed"
-    return (job.server, job.process_id, job.run), [
+    return [
         job.server,
         job.process_id,
         job.run,

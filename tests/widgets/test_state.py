@@ -76,7 +76,7 @@ def test_a_patch_tells_only_what_changed() -> None:
     state.take()
     state.put(7, ["tank", 13, None])
     state.put(8, ["tank", 12, None])
-    assert state.take() == {"base": 1, "v": 2, "changed": [7], "cells": {1: (13,)}}
+    assert state.take() == {"base": 1, "v": 2, "changed": [7], "cells": {1: [13]}}
 
 
 def test_a_change_taken_back_is_no_change() -> None:
