@@ -122,7 +122,7 @@ class Job:
             return None
         current = self.current
         log = self.logs.get(current) if current is not None else None
-        if current is None or log is None or log.return_code != 0 or self.commands.count(current) > 1:
+        if current is None or log is None or log.return_code != 0 or self.commands.count(current) != 1:
             return current
         following = self.commands.index(current) + 1  # this one ended well: the next has begun
         return self.commands[following] if following < len(self.commands) else current

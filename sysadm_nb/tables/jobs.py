@@ -115,7 +115,7 @@ class Jobs:
                 return None
             if commands is not None and job.commands != commands:
                 job.set_commands(commands)
-        if (nested or commands is not None) and (job.action is None or "percent_done" in args):
+        if nested or commands is not None:
             self._read_class_fields(job, args)
         if state == "running":
             job.bare_seen = True
@@ -173,7 +173,8 @@ class Jobs:
             context != job.context
             or len(details) != job.expected
             or args.get("state") != "running"
-            or lead[4] == "backfill"
+            or args.get("action") != job.action
+            or args.get("event_system") != job.event_system
         ):
             return None
         for command, text, code_key, code in job.repeated:
