@@ -133,7 +133,7 @@ class Jobs:
                 job.current = current
                 job.expect_delta(details)
         what = job.action or job.current or (job.commands[0] if job.commands else "")
-        job.told = (NAN, None, job.process_id, _summary(state, what))
+        job.told = (NAN, None, job.process_id, _summary(state, what[:500]))
         job.updates += 1
         self._touch(job)
         return job
