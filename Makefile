@@ -39,11 +39,12 @@ $(VENV)/.%: pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 # The oldest versions of the dependencies that pyproject.toml allows, in an environment of their own.
-# Warnings are no errors here: old releases warn of what newer ones of others have changed.
+# Warnings are no errors here, and kernels print none: old releases warn of what newer ones of others changed.
 minimum:
 	$(PYTHON) -m venv $(VENV)-minimum
 	$(PYTHON) scripts/minimum.py > $(VENV)-minimum/constraints.txt
 	$(VENV)-minimum/bin/python -m pip install --quiet --editable ".[test]" --constraint $(VENV)-minimum/constraints.txt
+	PYTHONWARNINGS=ignore::DeprecationWarning \
 	$(VENV)-minimum/bin/python -m pytest -m "not slow and not browser" -W default $(ARGS)
 
 clean:
