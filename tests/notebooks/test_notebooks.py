@@ -1,6 +1,7 @@
 """Every notebook runs from top to bottom in a real kernel, is silent on stderr, and has no output in git."""
 
 import asyncio
+import os
 import time
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def kernel_environment(monkeypatch, tmp_path):
     import matplotlib.font_manager  # noqa: F401
 
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("PYTHONWARNINGS", "default")
+    monkeypatch.setenv("PYTHONWARNINGS", os.environ.get("PYTHONWARNINGS", "default"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # whoever asks the network fails
