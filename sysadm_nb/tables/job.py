@@ -100,11 +100,10 @@ class Job:
         if (log is not None and log.complete) or details.get("state") != "running":
             return
         done = [(c, key, logs[c]) for c, key in self.keys if c != current and c in logs]
-        for _, _, log in done:
-            if not log.complete or log.cut:
-                return
+        if any(not ended.complete or ended.cut for _, _, ended in done):
+            return
         self.context = (details.get("process_id"), "running", self.server_started, current, commands)
-        self.repeated = [(command, log.text, key, log.code) for command, key, log in done]
+        self.repeated = [(command, ended.text, key, ended.code) for command, key, ended in done]
         self.expected = len(CONTEXT) + 2 * len(done) + (log is not None)
 
     # -- what the rest is derived from ------------------------------------------------------------

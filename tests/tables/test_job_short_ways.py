@@ -110,3 +110,15 @@ def test_more_log_and_percentages_take_the_short_way(monkeypatch):
         job = jobs.take(args, (number, number, number, "nas", "live"))
     assert [job is not None for job in taken] == [False, False, True, True]
     assert job.log == "a\nb\nc\n" and job.percent_done == 3 and job.shaped == 2
+
+
+def test_the_first_log_after_a_command_that_said_nothing():
+    """The first command of many chains prints nothing; the second's first log is not one more delta."""
+    details = DETAILS | {"make": ""}
+    quiet = {key: value for key, value in details.items() if key != "make install"}
+    for kind in (Jobs, LongWay):
+        jobs = kind(2**20)
+        for number, said in enumerate((quiet, quiet, details, details | {"make install": "c\n"})):
+            args = ARGS | {"process_details": said}
+            job = jobs.take(args, (number, number, number, "nas", "live"))
+        assert job.log == "b\nc\n"
