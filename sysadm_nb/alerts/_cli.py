@@ -74,7 +74,8 @@ def _dry_run(args: argparse.Namespace, rules: Any) -> int:
 
 def _live(args: argparse.Namespace, rules: Any) -> int:
     from ..monitor import Monitor
-    from ..recording._cli import Stop, _named
+    from ..recording._cli import _named
+    from ..server._cli import Stop
     from .armed import arm
 
     targets = [*args.notify, *os.environ.get("SYSADM_NB_NOTIFY", "").split()]

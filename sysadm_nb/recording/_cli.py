@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
-import signal
-import threading
 from pathlib import Path
 from typing import Any, Final
 
 from sysadm_nb import wire
 from sysadm_nb.errors import InputError, SysadmError
+from sysadm_nb.server._cli import Stop
 
 _UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SPANS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -65,20 +64,6 @@ def _span(text: str) -> float:
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no span of time: write 30min, 12h, 1d or 1w")
     return float(match[1]) * _SPANS[match[2].lower()]
-
-
-class Stop:
-    """Set by SIGTERM and SIGINT while it is entered."""
-
-    def __enter__(self) -> threading.Event:
-        event = threading.Event()
-        numbers = (signal.SIGTERM, signal.SIGINT)
-        self._before = {number: signal.signal(number, lambda *_: event.set()) for number in numbers}
-        return event
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
 
 def _record(args: argparse.Namespace) -> int:

@@ -77,7 +77,8 @@ def _serve(options: argparse.Namespace) -> int:
         print(f"serving {server.url}" + (" and all other addresses" if everywhere else ""), flush=True)
         if server.fingerprint:
             print(f"certificate SHA-256 {server.fingerprint}", flush=True)
-        stop.wait()
+        while not stop.wait(_PAUSE_S):
+            pass
     return 0
 
 
@@ -92,26 +93,17 @@ def _allow_files(count: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-class Stop:
-    """Waits for SIGTERM or SIGINT while it is entered."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
+class Stop(threading.Event):
+    """Set by SIGTERM and SIGINT while it is entered."""
 
     def __enter__(self) -> Stop:
-        def handler(*_: object) -> None:
-            self._event.set()
-
-        self._before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        self._before = {number: signal.signal(number, lambda *_: self.set()) for number in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-
-    def wait(self) -> None:
-        while not self._event.wait(_PAUSE_S):
-            pass
 
 
 def set_up_logging(form: str, verbose: bool) -> None:
@@ -264,7 +256,8 @@ def _bridge(options: argparse.Namespace) -> int:
             handle.run(bridge.start())
             print(f"bridge at {bridge.url}", flush=True)
             print(f"certificate SHA-256 {bridge.fingerprint}", flush=True)
-            stop.wait()
+            while not stop.wait(_PAUSE_S):
+                pass
             handle.run(bridge.stop())
     finally:
         handle.release()
