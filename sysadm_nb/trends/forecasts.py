@@ -181,9 +181,9 @@ def forecast_path(
     paths = trace(read(pools, by, window), _horizon_days(horizon), within_day)
     panel, days = paths.panel, paths.days
     size = panel.size_now[:, None]
+    half = factor * paths.half
     centre, lower, upper = (
-        np.clip(paths.centre + sign * factor * paths.half if sign else paths.centre, 0, size)
-        for sign in (0, -1, 1)
+        np.clip(values, 0, size) for values in (paths.centre, paths.centre - half, paths.centre + half)
     )
     table = panel.keys.loc[panel.keys.index.repeat(len(days))].reset_index(drop=True)
     time = panel.last[:, None] + np.rint(days * DAY).astype(np.int64)
