@@ -11,7 +11,7 @@ from traitlets import Enum, Int, Unicode
 
 from ..errors import InputError
 from ..tables.columns import NAT
-from ..tables.job import Job, JobView
+from ..tables.job import Job
 from ._base import View, tables_of
 from ._state import State
 from ._static import moment, seconds, table_html, table_text
@@ -86,7 +86,6 @@ class JobsModel:
         self._version = 0
         self._rows: dict[int, int] = {}  # job's number -> row
         self._jobs: dict[int, int] = {}  # row -> job's number
-        self._keys: dict[int, tuple[str, str, int]] = {}  # row -> server, process id, run
         self._watched: deque[int] = deque()
         self._first = True
 
@@ -104,14 +103,14 @@ class JobsModel:
                 if cells.__class__ is list:
                     row = rows.get(job)
                     if row is None:
-                        row = self._add(job, (cells[0], cells[1], cells[2]))
+                        row = self._add(job)
                         if not self._first or number >= newest or cells[STATE] == "running":
                             self._watch(row)
                     self.state.put(row, cells)
                     touched.add(row)
         for row in touched.intersection((*self._watched, self.selected)):
-            if row in self._keys:
-                self._show_log(row, self.tables.job(*self._keys[row]))
+            if row in self.state.rows:
+                self._show_log(row)
         self._first = False
         self.state.set("may_run", self.may_run())
 
@@ -122,13 +121,12 @@ class JobsModel:
             return job.key, None if percent != percent else percent
         return job.key, cells_of(job)
 
-    def _add(self, job: int, key: tuple[str, str, int]) -> int:
-        row = self._rows[job] = next(reversed(self._keys), 0) + 1
-        self._keys[row] = key
+    def _add(self, job: int) -> int:
+        row = self._rows[job] = next(reversed(self._jobs), 0) + 1
         self._jobs[row] = job
-        while len(self._keys) > MAX_ROWS:
-            oldest = next(iter(self._keys))
-            del self._keys[oldest], self._rows[self._jobs.pop(oldest)]
+        while len(self._jobs) > MAX_ROWS:
+            oldest = next(iter(self._jobs))
+            del self._rows[self._jobs.pop(oldest)]
             self._hide_log(oldest)
             self.state.drop(oldest)
         return row
@@ -145,11 +143,11 @@ class JobsModel:
         last, self.selected = self.selected, row
         if last is not None and last != row and last not in self._watched:
             self._hide_log(last)
-        key = self._keys.get(row) if row is not None else None
-        if key is not None and row is not None:
-            self._show_log(row, self.tables.job(*key))
+        if row is not None and row in self.state.rows:
+            self._show_log(row)
 
-    def _show_log(self, row: int, job: JobView | None) -> None:
+    def _show_log(self, row: int) -> None:
+        job = self.tables.job(*self.key(row))
         if job is None:
             return  # forgotten meanwhile
         limit = TAIL if row != self.selected else LONG if job.state == "running" else 1 << 30
@@ -172,15 +170,15 @@ class JobsModel:
     def key(self, row: int) -> tuple[str, str, int]:
         """Server, process id and run of a row."""
         try:
-            return self._keys[row]
+            server, process_id, run = self.state.rows[row][:3]
         except KeyError:
             raise InputError(f"There is no job in row {row} (any more).") from None
+        return server, process_id, run
 
     def row(self, process_id: str, server: str | None = None) -> int:
         """The newest row of a process id."""
-        for row in reversed(self._keys):
-            where, name, _ = self._keys[row]
-            if name == process_id and server in (None, where):
+        for row, cells in reversed(self.state.rows.items()):
+            if cells[1] == process_id and server in (None, cells[0]):
                 return row
         raise InputError(f"No job with the process id {process_id!r} is known.")
 

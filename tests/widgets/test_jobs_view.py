@@ -135,7 +135,7 @@ def test_rows_are_bounded(model: JobsModel, job: Any, monkeypatch: pytest.Monkey
         job(f"job {number}", "finished", ["x"], logs=["y"], codes=[0])
     model.refresh(0)
     assert list(model.state.rows) == list(range(71, 121))
-    assert len(model._rows) == len(model._jobs) == len(model._keys) == 50
+    assert len(model._rows) == len(model._jobs) == len(model.state.rows) == 50
     model.state.take()
     assert len([name for name in model.state.values if name.startswith("steps/")]) <= 8
 
