@@ -11,7 +11,7 @@ from sysadm_nb.tables.joblog import CommandLog
 NAN: Final = math.nan
 SEPARATOR: Final = " && "
 RETURN_CODES: Final = "return_codes/"
-CONTEXT: Final = frozenset(("process_id", "state", "time_started", "current_cmd", "cmd_list"))
+CONTEXT: Final = ("process_id", "state", "time_started", "current_cmd", "cmd_list")
 Lead = tuple[int, int, int, str, str]
 """``(seq, time, received, server, origin)`` of a frame, times in microseconds."""
 
@@ -88,7 +88,7 @@ class Job:
     def set_commands(self, commands: list[str]) -> None:
         self.commands = commands
         self.keys = [(command, RETURN_CODES + command) for command in commands]
-        self.plain = CONTEXT.isdisjoint(commands) and len(set(commands)) == len(commands)
+        self.plain = len({*CONTEXT, *commands}) == len(CONTEXT) + len(commands)
 
     def expect_delta(self, details: dict[str, Any]) -> None:
         """Remember what the next event has to repeat to bring only more log or another percentage."""

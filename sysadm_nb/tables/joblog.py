@@ -18,10 +18,8 @@ class CommandLog:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._start = (
-            ""  # of the head; what came since is in `_new`: joining at each delta would be quadratic
-        )
-        self._new: list[str] = []
+        self._start = ""  # of the head
+        self._new: list[str] = []  # what came since: joining at each delta would be quadratic
         self.tail = ""
         self.cut = 0
         self.length = 0  # of all that was printed, as far as known

@@ -24,7 +24,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from sysadm_nb.tables.columns import NAT
-from sysadm_nb.tables.job import NAN, RETURN_CODES, Job, Lead
+from sysadm_nb.tables.job import CONTEXT, NAN, RETURN_CODES, Job, Lead
 from sysadm_nb.tables.joblog import CommandLog, already_sent
 from sysadm_nb.wire import dump_json, one_line, parse_percent, parse_time
 
@@ -87,42 +87,35 @@ class Jobs:
         started: Any = details.get("time_started")
         if started.__class__ is not str:
             started = None
+        listed = details.get("cmd_list")
         commands: list[str] | None
-        job = self._going_on(details, state, started, lead[3]) if nested and state != "pending" else None
-        if job is not None:
-            commands = job.commands
+        if listed.__class__ is list:
+            commands = [c if c.__class__ is str else dump_json(c) for c in listed]
         else:
-            listed = details.get("cmd_list")
-            if listed.__class__ is list:
-                commands = [c if c.__class__ is str else dump_json(c) for c in listed]
-            else:
-                commands = _commands_without_list(details, listed)
-            process_id = details.get("process_id")
-            if commands is not None and ("state" in commands or "process_id" in commands):
-                state, process_id = self._untangle(args, details, commands, lead[3])
+            commands = _commands_without_list(details, listed)
+        process_id = details.get("process_id")
+        if commands is not None and ("state" in commands or "process_id" in commands):
+            state, process_id = self._untangle(args, details, commands, lead[3])
+        if process_id is None:
+            process_id = args.get("process_id")
+        if state.__class__ is not str:
+            state = details.get("state")
+            state = state if isinstance(state, str) else "unknown"
+        if process_id.__class__ is not str:
             if process_id is None:
-                process_id = args.get("process_id")
-            if state.__class__ is not str:
-                state = details.get("state")
-                state = state if isinstance(state, str) else "unknown"
-            if process_id.__class__ is not str:
-                if process_id is None:
-                    return None
-                process_id = dump_json(process_id)
-            bare = not nested and commands is None
-            job = self._find(process_id, state, commands, started, bare, details, lead)
-            if job is None:
                 return None
-            if commands is not None and job.commands != commands:
-                job.set_commands(commands)
-        if nested or commands is not None:
+            process_id = dump_json(process_id)
+        bare = not nested and commands is None
+        job = self._find(process_id, state, commands, started, bare, details, lead)
+        if job is None:
+            return None
+        if commands is not None and job.commands != commands:
+            job.set_commands(commands)
+        if not bare:
             self._read_class_fields(job, args)
         if state == "running":
             job.bare_seen = True
-        if started is None or started != job.server_started or state == "finished":
-            self._read_times(job, state, details, started, lead)
-        elif lead[1] > job.last_time:
-            job.last_time = lead[1]
+        self._read_times(job, state, details, started, lead)
         if commands is not None and state != "pending":
             self._read_logs(job, details, state == "finished")
         job.state = state
@@ -135,28 +128,7 @@ class Jobs:
         what = job.action or job.current or (job.commands[0] if job.commands else "")
         job.told = (NAN, None, job.process_id, _summary(state, what[:500]))
         job.updates += 1
-        self._touch(job)
-        return job
-
-    def _going_on(self, details: dict[str, Any], state: Any, started: str | None, server: str) -> Job | None:
-        """The run that an event goes on with, where there is but one and its command list is the same.
-
-        This is the rule rather than the exception; the long way comes to the same.
-        """
-        process_id = details.get("process_id")
-        if process_id.__class__ is not str or (state != "running" and state != "finished"):
-            return None
-        runs = self.runs.get((server, process_id))
-        if runs is None or len(runs) > 1:
-            return None
-        job = runs[0]
-        if (
-            job.state == "finished"
-            or not job.plain
-            or details.get("cmd_list") != job.commands
-            or (started is not None and job.server_started is not None and job.server_started != started)
-        ):
-            return None
+        self._reshape(job)
         return job
 
     def _delta(self, args: dict[str, Any], details: dict[str, Any], lead: Lead) -> Job | None:
@@ -193,9 +165,7 @@ class Jobs:
         if lead[1] > job.last_time:
             job.last_time = lead[1]
         job.updates += 1
-        self.version = job.version = self.version + 1
-        self.changed.move_to_end(job.key)
-        self.unsettled[job.key] = job
+        self._touch(job)
         return job
 
     def _untangle(
@@ -289,8 +259,13 @@ class Jobs:
         runs.append(job)
         return job
 
+    def _reshape(self, job: Job) -> None:
+        """Note that more of a job changed than its percentage and its logs."""
+        self._touch(job)
+        job.shaped = job.version
+
     def _touch(self, job: Job) -> None:
-        self.version = job.version = job.shaped = self.version + 1
+        self.version = job.version = self.version + 1
         key = job.key
         self.changed.move_to_end(key)
         self.unsettled[key] = job
@@ -415,7 +390,7 @@ class Jobs:
                 job.set_commands(commands)
                 if job.state == "unknown":
                     job.state = state
-                self._touch(job)
+                self._reshape(job)
                 return job
         if any(job.commands == commands and job.last_time >= asked for job in runs) or state == "finished":
             return None
@@ -423,7 +398,7 @@ class Jobs:
         job.set_commands(commands)
         job.state = state
         job.bare_seen = state == "running"
-        self._touch(job)
+        self._reshape(job)
         return job
 
     def lose(self, server: str) -> None:
@@ -433,7 +408,7 @@ class Jobs:
                 for job in runs:
                     if job.state in ("pending", "running"):
                         job.state = "unknown"
-                        self._touch(job)
+                        self._reshape(job)
 
     # -- reading -------------------------------------------------------------------------------------
 
@@ -471,9 +446,7 @@ class Jobs:
 
 
 # What must be as it was for an event to bring nothing but more log or another percentage.
-_context: Final = itemgetter("process_id", "state", "time_started", "current_cmd", "cmd_list")
-
-
+_context: Final = itemgetter(*CONTEXT)
 _parse_time: Final = lru_cache(1000)(parse_time)
 
 
@@ -482,7 +455,7 @@ def _summary(state: str, what: str) -> str:
     return one_line(f"{state} {what}", 120)
 
 
-_META: Final = frozenset(("state", "process_id", "time_started", "time_finished", "current_cmd", "cmd_list"))
+_META: Final = frozenset((*CONTEXT, "time_finished"))
 
 
 def _without_value(text: str, command: str, job: Job) -> str:

@@ -11,10 +11,11 @@ import numpy as np
 
 from sysadm_nb.tables.columns import Categories, Text
 from sysadm_nb.tables.job import Lead
+from sysadm_nb.tables.schema import ORIGINS
 from sysadm_nb.tables.store import Store
 from sysadm_nb.wire import parse_priority
 from sysadm_nb.wire.events import Pool
-from sysadm_nb.wire.units import PERCENTS, RATIOS, SIZES
+from sysadm_nb.wire.units import PERCENTS, RATIOS, SIZES, text_or_none
 
 NAN: Final = math.nan
 
@@ -27,7 +28,7 @@ class PoolStore(Store):
     """The rows of the pools table, and the newest sample of each pool."""
 
     def __init__(self, max_rows: int) -> None:
-        super().__init__("pools", max_rows, max_text=2**20)
+        super().__init__("pools", max_rows)
         self._samples: list[Any] = []  # cells of one sample after the other
         self._waiting = 0
         self._latest: dict[tuple[str, str], SimpleNamespace] = {}
@@ -67,7 +68,7 @@ class PoolStore(Store):
         if not len(times):
             return
         # The last event, sent again at a subscribe, is old news: its age is unknown and it is no sample.
-        last = values["origin"] == self._category("origin").codes["last"]
+        last = values["origin"] == ORIGINS.index("last")
         pool = values["server"].astype("int64") << 32 | values["pool"].astype("int64")
         order = np.lexsort((np.where(last, np.iinfo("int64").min, times), pool))
         newest = order[np.append(np.diff(pool[order]) != 0, True)]
@@ -84,11 +85,6 @@ class PoolStore(Store):
                 latest[sample.server, sample.pool] = sample
         for key in list(latest)[: max(len(latest) - _KEEP_LATEST, 0)]:
             del latest[key]
-
-    def _category(self, name: str) -> Categories:
-        column = self.columns[name]
-        assert isinstance(column, Categories)
-        return column
 
     def _plain(self, name: str, values: Any, rows: np.ndarray[Any, Any]) -> list[Any]:
         """Cells of some rows as plain Python values."""
@@ -128,11 +124,11 @@ def pool_columns(cells: list[Any]) -> list[Any]:
         for row, root in enumerate(altroot):
             if root is None:
                 continue
-            if root.__class__ is str and root in HEALTH and not _is_health(health[row]):
+            if _is_health(root) and not _is_health(health[row]):
                 repaired[row] = True
                 expandsz[row], frag[row], capacity[row] = frag[row], capacity[row], dedup[row]
                 dedup[row], health[row], root = health[row], root, None
-            altroot[row] = root if root.__class__ is str and root else None
+            altroot[row] = text_or_none(root)
     size, alloc = SIZES.of_all([p.size for p in flat]), SIZES.of_all([p.alloc for p in flat])
     free, expand = SIZES.of_all([p.free for p in flat]), SIZES.of_all(expandsz)
     used = PERCENTS.of_all(capacity)

@@ -30,13 +30,7 @@ class Store:
     no order of arrival.
     """
 
-    def __init__(
-        self,
-        name: str,
-        max_rows: int,
-        max_text: int,
-        keyed: bool = False,
-    ) -> None:
+    def __init__(self, name: str, max_rows: int, max_text: int | None = None, keyed: bool = False) -> None:
         known = {"origin": ORIGINS} | VOCABULARY.get(name, {})
         self.max_rows = max_rows
         self.keyed = keyed

@@ -31,7 +31,7 @@ from sysadm_nb.wire import (
     to_microseconds,
 )
 from sysadm_nb.wire.events import LifePreserver, SystemState, pools_loosely
-from sysadm_nb.wire.units import MAX_TIME, MIN_TIME
+from sysadm_nb.wire.units import MAX_TIME, MIN_TIME, text_or_none
 
 NAN: Final = math.nan
 
@@ -436,11 +436,6 @@ def _told_by_other(args: Any) -> Told:
     message = args.get("message")
     what = one_line(message) if isinstance(message, str) else "unknown event"
     return (*parse_priority(args.get("priority")), None, what)
-
-
-def text_or_none(value: Any) -> str | None:
-    """A name as it is; ``-`` and anything that is no text count as missing."""
-    return value if value.__class__ is str and value and value != "-" else None
 
 
 def is_true(value: Any) -> bool:

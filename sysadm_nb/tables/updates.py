@@ -31,7 +31,7 @@ def job_updates(events: pd.DataFrame, max_log: int = 2**20, jobs: Jobs | None = 
         raise InputError(
             f"events lacks the column {missing[0]!r}; pass the events table of a monitor or recording"
         )
-    store = Store("jobs", max(len(events), 1), 2**40, keyed=True)
+    store = Store("jobs", max(len(events), 1), keyed=True)
     jobs = Jobs(max_log) if jobs is None else jobs
     told = events[(events["event"] == "dispatcher") & events["args"].notna()]
     times = [told[name].to_numpy("datetime64[us]").astype("int64").tolist() for name in ("time", "received")]

@@ -139,6 +139,11 @@ def _from_number(value: object) -> float:
         return NAN
 
 
+def text_or_none(value: object) -> str | None:
+    """A name as it is; ``-`` and anything that is no text count as missing."""
+    return value if isinstance(value, str) and value and value != "-" else None
+
+
 def format_size(value: float) -> str:
     """Show bytes the way ``zpool list`` does: three significant digits, 1024-based.
 

@@ -14,9 +14,6 @@ class LongWay(Jobs):
     def _delta(self, args, details, lead):
         return None
 
-    def _going_on(self, details, state, started, server):
-        return None
-
 
 DETAILS = {
     "process_id": "p",
