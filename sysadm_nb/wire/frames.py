@@ -461,6 +461,8 @@ def decode_request(text: str | bytes) -> Request | BadRequest:
         value = parse_json(body)
     except NotJson:
         return BadRequest("not JSON", prefix=prefix)
+    if body.count("[") + body.count("{") > _DEEPEST and _is_deeper(value, _DEEPEST):
+        return BadRequest("nested too deep", prefix=prefix)
     # Real servers look at the first and the last character; a line end is the only thing allowed behind.
     if not isinstance(value, dict) or not body.endswith("}") or (text[:1] != "{" and not prefix):
         return BadRequest("not a JSON object", prefix=prefix)
@@ -472,3 +474,17 @@ def decode_request(text: str | bytes) -> Request | BadRequest:
     request = Request(namespace, name, id, value.get("args", value))
     request.peer = prefix or None
     return request
+
+
+_DEEPEST: Final = 1024  # as far as the reader of real servers goes; Python's own bound differs by release
+
+
+def _is_deeper(value: Json, limit: int) -> bool:
+    """Whether arrays and objects stand in one another more than ``limit`` deep."""
+    level: list[Json] = [[value]]
+    for _ in range(limit + 1):
+        inner = [item for outer in level for item in (outer.values() if isinstance(outer, dict) else outer)]
+        level = [item for item in inner if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True

@@ -176,6 +176,18 @@ def test_deep_nesting_is_no_way_to_stop_the_reader():
         assert isinstance(wire.decode(frame), wire.Malformed)
 
 
+def test_a_server_reads_as_deep_as_real_ones_do():
+    def nested(depth: int) -> str:
+        return f'{{"namespace":"rpc","name":"identify","id":"d","args":{"[" * depth}{"]" * depth}}}'
+
+    assert isinstance(wire.decode_request(nested(600)), wire.Request)
+    for depth in (1024, 2000, 9000, 100_000):
+        assert isinstance(wire.decode_request(nested(depth)), wire.BadRequest)
+    flat = f'{{"namespace":"rpc","name":"identify","args":[{",".join(["[]"] * 3000)}]}}'
+    assert isinstance(wire.decode_request(flat), wire.Request)
+    assert isinstance(wire.decode_request('"' + "[" * 3000 + '"'), wire.BadRequest)
+
+
 @given(json_values, st.text(), st.text(min_size=1))
 def test_encode_is_read_back(args, id, name):
     text = wire.encode("sysadm", name, args, id)
