@@ -267,5 +267,5 @@ def times(micro: Ints, known: Bools | None = None) -> pd.DatetimeIndex:
     """Microseconds since 1970 as UTC times, ``NaT`` where not known."""
     stamps = micro.view("datetime64[us]").copy()
     if known is not None:
-        stamps[~known] = np.datetime64("NaT")
+        stamps[~known] = np.datetime64("NaT", "us")
     return pd.DatetimeIndex(stamps, tz="UTC")
