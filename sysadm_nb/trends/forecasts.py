@@ -23,6 +23,7 @@ ANCHORS = np.array([1, 3, 7, 14, 30, 60, 90, 180, 365, 730], dtype=float)  # day
 WITHIN_DAY = np.array([1 / 96, 1 / 24, 1 / 8, 1 / 4, 1 / 2])
 LEAST_BINS = 3  # fewer say nothing of a rate
 # degrees of freedom of the t distribution that errors follow (benchmarks.trends prints other levels too)
+STILL = 1e-5  # of the pool's size in a day: less is no growth to speak of
 TAILS = 4
 T80 = 1.5332062740589443  # its quantile at 90 %: half of the 80 % interval
 
@@ -334,10 +335,13 @@ def _methods(paths: Paths) -> list[str]:
 def _reasons(
     paths: Paths, days: Floats, over: NDArray[np.bool_], slope: Floats, limit: Floats, limit_pct: float
 ) -> list[str]:
-    panel = paths.panel
-    end = paths.centre[:, -1]
-    last_rate = (end - paths.centre[:, -2]) / max(paths.days[-1] - paths.days[-2], 1e-9)
-    still = 1e-6 * np.maximum(panel.size_now, 1)  # bytes a day: less is no growth to speak of
+    panel, horizon = paths.panel, paths.days[-1]
+    now, end = paths.centre[:, 0], paths.centre[:, -1]
+    # Whole weeks back from the end: a day's step would tell of the weekday.
+    back = horizon - (28 if horizon >= 28 else min(7, horizon))
+    before = np.array([np.interp(back, paths.days, centre) for centre in paths.centre])
+    last_rate, mean_rate = (end - before) / (horizon - back), (end - now) / horizon
+    still = STILL * np.maximum(panel.size_now, 1)
     reasons = []
     for pool in range(len(days)):
         if not np.isfinite(panel.alloc_now[pool]):
@@ -352,14 +356,17 @@ def _reasons(
             reason = f"already above {limit_pct:g} %"
         elif np.isfinite(days[pool]):
             reason = f"growing by {format_size(max(slope[pool], 0))} a day" if slope[pool] > 0 else "growing"
-        elif slope[pool] < -still[pool]:
-            reason = f"shrinking by {format_size(-slope[pool])} a day"
-        elif last_rate[pool] <= still[pool]:
-            reason = "not growing"
-        else:
-            more = paths.days[-1] + (limit[pool] - end[pool]) / last_rate[pool]
+        elif mean_rate[pool] < -still[pool]:
+            rate = slope[pool] if slope[pool] < 0 else mean_rate[pool]  # the path ends at empty
+            reason = f"shrinking by {format_size(-rate)} a day"
+        elif last_rate[pool] > still[pool]:
+            more = horizon + (limit[pool] - end[pool]) / last_rate[pool]
             at_rate = f"in about {_length(more)}" if more < 36_525 else "in more than a century"
-            reason = f"not within {_length(paths.days[-1])}: at this rate {at_rate}"
+            reason = f"not within {_length(horizon)}: at this rate {at_rate}"
+        elif mean_rate[pool] > still[pool]:
+            reason = f"levels off at about {100 * end[pool] / panel.size_now[pool]:.0f} %"
+        else:
+            reason = "not growing"
         reasons.append(reason)
     return reasons
 

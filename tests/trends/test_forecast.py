@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -229,6 +230,42 @@ def test_dashes_are_no_numbers(make: Make) -> None:
 def test_reasons_in_words(make: Make, alloc: object, size: float, reason: str) -> None:
     table = trends.forecast(make(alloc, size))
     assert table["reason"].tolist() == [reason] if not np.isnan(size) else len(table) <= 1
+
+
+@pytest.mark.parametrize("weekday", range(7))
+def test_words_tell_of_the_weeks_and_not_of_the_weekday(make: Make, weekday: int) -> None:
+    days = np.arange(119 + weekday)
+    backups = np.where(days % 7 < 2, 20 * GB, 0)  # kept over the weekend, gone on Monday
+    reason = one(make(300 * GB + 0.5 * GB * days + backups))["reason"]
+    found = re.fullmatch(r"not within 180 days: at this rate in about (\d+) days", reason)
+    assert found, reason
+    assert float(found[1]) == pytest.approx((500 - 0.5 * days[-1]) / 0.5, rel=0.1)
+
+
+SHAPES = {
+    "flat": 0 * DAYS,
+    "grows": 0.2 * DAYS,
+    "shrinks": -0.3 * DAYS,
+    "shrinks to nothing": -3.0 * DAYS,
+    "levels off": 100 * (1 - np.exp(-DAYS / 20)),
+    "bottoms out": 100 * np.exp(-DAYS / 20),
+    "to and fro": 30 * np.sin(DAYS / 9),
+    "wanders": np.random.default_rng(4).normal(0, 3, len(DAYS)).cumsum(),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_words_agree_with_the_path(make: Make, shape: str) -> None:
+    pools = make((400 + SHAPES[shape]) * GB)
+    path = trends.forecast_path(pools, horizon="180D")["capacity_pct"]
+    reason = one(pools)["reason"]
+    rise = path.iloc[-1] - path.iloc[0]
+    if rise > 0.2:
+        assert reason.startswith(("not within", "levels off", "growing")), reason
+    elif rise < -0.2:
+        assert reason.startswith("shrinking"), reason
+    if reason.startswith("levels off"):
+        assert reason == f"levels off at about {path.iloc[-1]:.0f} %"
 
 
 def test_an_hour_of_samples_is_enough_for_what_fills_within_hours(make: Make) -> None:
