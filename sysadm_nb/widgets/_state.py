@@ -43,6 +43,7 @@ class State:
         self._put_cells: dict[int, None] = {}  # rows of which single cells were put, and in which columns
         self._put_columns: set[int] = set()
         self._dropped: set[int] = set()
+        self._again: set[int] = set()  # new rows of which the browser still has an old one
         self._new_values: set[str] = set()
         self._sent_texts: dict[str, str] = {}
         self._new_texts: set[str] = set()
@@ -55,7 +56,9 @@ class State:
         self.rows[row] = cells
         if old is None or row in self._new_rows:
             self._new_rows[row] = cells
-            self._dropped.discard(row)
+            if row in self._dropped:
+                self._dropped.remove(row)
+                self._again.add(row)
         elif row not in self._sent_rows:
             self._sent_rows[row] = old
 
@@ -73,8 +76,9 @@ class State:
             return
         self._sent_rows.pop(row, None)
         self._put_cells.pop(row, None)
-        if self._new_rows.pop(row, None) is None:
+        if self._new_rows.pop(row, None) is None or row in self._again:
             self._dropped.add(row)
+            self._again.discard(row)
 
     def set(self, name: str, value: Any) -> None:
         """Set a value; it is sent whole when it changed."""
@@ -102,6 +106,7 @@ class State:
         patch: dict[str, Any] = {"base": self.version, "v": self.version + 1}
         if self._new_rows:
             patch["rows"], self._new_rows = self._new_rows, {}
+            self._again.clear()
         if self._sent_rows or self._put_cells:
             self._take_cells(patch)
         if self._dropped:

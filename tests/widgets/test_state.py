@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sysadm_nb.widgets._state import State
@@ -42,6 +42,7 @@ rows = st.integers(1, 4)
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("put"), rows, st.lists(st.integers(0, 2) | st.none(), min_size=3, max_size=3)),
+        st.tuples(st.just("put_cells"), st.integers(0, 2), st.lists(st.tuples(rows, st.integers(0, 2)))),
         st.tuples(st.just("drop"), rows),
         st.tuples(st.just("set"), st.sampled_from("ab"), st.integers(0, 2)),
         st.tuples(st.just("forget"), st.sampled_from("ab")),
@@ -52,6 +53,7 @@ steps = st.lists(
 
 
 @given(steps)
+@example([("put", 1, [0, 0, 0]), ("take",), ("drop", 1), ("put", 1, [0, 0, 1]), ("drop", 1)])
 def test_a_browser_that_applies_every_patch_holds_the_state(changes: list[tuple[Any, ...]]) -> None:
     state, browser = State(), Browser()
     for name, *arguments in [*changes, ("take",)]:
@@ -59,6 +61,9 @@ def test_a_browser_that_applies_every_patch_holds_the_state(changes: list[tuple[
             patch = state.take()
             if patch is not None:
                 browser.apply(patch)
+        elif name == "put_cells":
+            column, cells = arguments
+            state.put_cells(column, [(row, value) for row, value in cells if row in state.rows])
         else:
             getattr(state, name)(*arguments)
     full = json.loads(json.dumps(state.full()))
