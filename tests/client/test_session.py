@@ -110,7 +110,7 @@ def test_a_restarted_server_knows_no_token_and_gets_the_password_without_asking(
             await script.peers[0].close()
             await until(lambda: len(script.asked("events/subscribe")) == 2)
             assert len(script.asked("rpc/auth")) == 2
-            assert session.state == "connected"
+            await until(lambda: session.state == "connected")
 
     asyncio.run(main())
 
