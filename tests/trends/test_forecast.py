@@ -250,6 +250,7 @@ SHAPES = {
     "levels off": 100 * (1 - np.exp(-DAYS / 20)),
     "bottoms out": 100 * np.exp(-DAYS / 20),
     "to and fro": 30 * np.sin(DAYS / 9),
+    "grows, with weekly backups": 0.5 * DAYS + np.where((DAYS + 4) % 7 < 2, 20, 0),
     "wanders": np.random.default_rng(4).normal(0, 3, len(DAYS)).cumsum(),
 }
 
