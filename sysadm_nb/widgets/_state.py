@@ -42,8 +42,7 @@ class State:
         self._sent_rows: dict[int, list[Any]] = {}  # as the browser has them, of the rows that were put since
         self._put_cells: dict[int, None] = {}  # rows of which single cells were put, and in which columns
         self._put_columns: set[int] = set()
-        self._dropped: set[int] = set()
-        self._again: set[int] = set()  # new rows of which the browser still has an old one
+        self._dropped: set[int] = set()  # rows the browser has; some may be among the new ones again
         self._new_values: set[str] = set()
         self._sent_texts: dict[str, str] = {}
         self._new_texts: set[str] = set()
@@ -56,9 +55,6 @@ class State:
         self.rows[row] = cells
         if old is None or row in self._new_rows:
             self._new_rows[row] = cells
-            if row in self._dropped:
-                self._dropped.remove(row)
-                self._again.add(row)
         elif row not in self._sent_rows:
             self._sent_rows[row] = old
 
@@ -76,9 +72,8 @@ class State:
             return
         self._sent_rows.pop(row, None)
         self._put_cells.pop(row, None)
-        if self._new_rows.pop(row, None) is None or row in self._again:
+        if self._new_rows.pop(row, None) is None:
             self._dropped.add(row)
-            self._again.discard(row)
 
     def set(self, name: str, value: Any) -> None:
         """Set a value; it is sent whole when it changed."""
@@ -104,14 +99,13 @@ class State:
     def take(self) -> dict[str, Any] | None:
         """What changed since the last call, or None."""
         patch: dict[str, Any] = {"base": self.version, "v": self.version + 1}
+        dropped, self._dropped = self._dropped - self._new_rows.keys(), set()
         if self._new_rows:
             patch["rows"], self._new_rows = self._new_rows, {}
-            self._again.clear()
         if self._sent_rows or self._put_cells:
             self._take_cells(patch)
-        if self._dropped:
-            patch["drop"] = sorted(self._dropped)
-            self._dropped = set()
+        if dropped:
+            patch["drop"] = sorted(dropped)
         if self._new_values:
             patch["values"] = {name: self.values.get(name) for name in sorted(self._new_values)}
             self._new_values.clear()
