@@ -12,12 +12,10 @@ import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from sysadm_nb import wire
 from sysadm_nb.errors import InputError
-
-_PAUSE_S: Final = 3600.0
 
 
 def add_commands(subparsers: Any) -> None:
@@ -77,8 +75,7 @@ def _serve(options: argparse.Namespace) -> int:
         print(f"serving {server.url}" + (" and all other addresses" if everywhere else ""), flush=True)
         if server.fingerprint:
             print(f"certificate SHA-256 {server.fingerprint}", flush=True)
-        while not stop.wait(_PAUSE_S):
-            pass
+        stop.wait()
     return 0
 
 
@@ -256,8 +253,7 @@ def _bridge(options: argparse.Namespace) -> int:
             handle.run(bridge.start())
             print(f"bridge at {bridge.url}", flush=True)
             print(f"certificate SHA-256 {bridge.fingerprint}", flush=True)
-            while not stop.wait(_PAUSE_S):
-                pass
+            stop.wait()
             handle.run(bridge.stop())
     finally:
         handle.release()
