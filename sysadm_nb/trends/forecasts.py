@@ -22,8 +22,8 @@ from sysadm_nb.wire import format_size
 ANCHORS = np.array([1, 3, 7, 14, 30, 60, 90, 180, 365, 730], dtype=float)  # days; straight lines in between
 WITHIN_DAY = np.array([1 / 96, 1 / 24, 1 / 8, 1 / 4, 1 / 2])
 LEAST_BINS = 3  # fewer say nothing of a rate
-# degrees of freedom of the t distribution that errors follow (benchmarks.trends prints other levels too)
 STILL = 1e-5  # of the pool's size in a day: less is no growth to speak of
+# degrees of freedom of the t distribution that errors follow (benchmarks.trends prints other levels too)
 TAILS = 4
 T80 = 1.5332062740589443  # its quantile at 90 %: half of the 80 % interval
 
