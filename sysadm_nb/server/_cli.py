@@ -7,9 +7,9 @@ import contextlib
 import getpass
 import json
 import logging
+import queue
 import signal
 import sys
-import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -90,17 +90,34 @@ def _allow_files(count: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-class Stop(threading.Event):
-    """Set by SIGTERM and SIGINT while it is entered."""
+class Stop:
+    """Told by SIGTERM and SIGINT while it is entered."""
+
+    def __init__(self) -> None:
+        # Not an Event: a signal that comes while the main thread holds the Event's lock would wait for
+        # that lock for ever. This queue is made to be put into from there.
+        self._told: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def __enter__(self) -> Stop:
         numbers = (signal.SIGTERM, signal.SIGINT)
-        self._before = {number: signal.signal(number, lambda *_: self.set()) for number in numbers}
+        self._before = {number: signal.signal(number, self._tell) for number in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _tell(self, *_: object) -> None:
+        self._told.put(None)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until a signal came, at most so many seconds; whether one came."""
+        try:
+            self._told.get(timeout=timeout)
+        except queue.Empty:
+            return False
+        self._told.put(None)  # it stays told
+        return True
 
 
 def set_up_logging(form: str, verbose: bool) -> None:

@@ -111,6 +111,31 @@ def test_serve_needs_somebody_who_may_log_in(tmp_path: Path) -> None:
     assert "nobody could log in" in done.stderr and "sysadm-nb user add" in done.stderr
 
 
+SIGNALS = """
+import os, signal, threading
+from sysadm_nb.server._cli import Stop
+
+def tell():
+    for _ in range(20_000):
+        os.kill(os.getpid(), signal.SIGTERM)
+    done.append(True)
+
+done = []
+with Stop() as stop:
+    assert not stop.wait(0)
+    threading.Thread(target=tell).start()
+    while not done:
+        stop.wait(0.001)
+    assert stop.wait() and stop.wait(0)
+print("stopped")
+"""
+
+
+def test_a_signal_that_comes_at_a_bad_moment_stops_too() -> None:
+    told = subprocess.run([sys.executable, "-c", SIGNALS], capture_output=True, text=True, timeout=60)
+    assert told.stdout == "stopped\n", told.stderr
+
+
 def test_users_by_command(tmp_path: Path) -> None:
     file = str(tmp_path / "users")
     run("user", "add", "admin", "--file", file, input="one\n")
