@@ -24,7 +24,7 @@ from sysadm_nb.server import tls as certificates
 from sysadm_nb.server.keys import Keys
 from sysadm_nb.server.limits import Limits
 from sysadm_nb.server.login import Failures, random_word
-from sysadm_nb.server.sockets import Door, Socket, SocketCarrier, converse, listen
+from sysadm_nb.server.sockets import Door, Socket, SocketCarrier, close_listener, converse, listen
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class Bridge:
         listener, self._listener = self._listener, None
         if listener is None:
             return
-        listener.close(code=1001, reason="Bridge stopped")
+        close_listener(listener, "Bridge stopped")
         await listener.wait_closed()
         for task in list(self._tasks):
             task.cancel()

@@ -28,7 +28,7 @@ from sysadm_nb.server.limits import Limits
 from sysadm_nb.server.login import Failures, Tokens
 from sysadm_nb.server.logs import Logs
 from sysadm_nb.server.session import Services, Session
-from sysadm_nb.server.sockets import Door, Socket, SocketCarrier, converse, listen
+from sysadm_nb.server.sockets import Door, Socket, SocketCarrier, close_listener, converse, listen
 from sysadm_nb.server.source import Source
 from sysadm_nb.server.users import Users
 
@@ -292,7 +292,7 @@ class EventServer:
         await self._dispatcher.stop()
         self._hub.flush()
         if listener is not None:
-            listener.close(code=1001, reason="Server stopped")
+            close_listener(listener, "Server stopped")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(listener.wait_closed(), self.limits.close_timeout + 1)
         for session in list(self._sessions):

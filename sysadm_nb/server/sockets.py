@@ -129,6 +129,13 @@ class Socket(ServerConnection):
             transport.abort()
         super().connection_made(transport)
 
+    async def handshake(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            await super().handshake(*args, **kwargs)
+        except asyncio.CancelledError:
+            self.transport.abort()  # the loop winds up; websockets does this after errors only
+            raise
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.door.leave(self.address)
         super().connection_lost(exc)
@@ -247,6 +254,18 @@ async def listen(
             f"cannot listen on {host} port {port}: {error.strerror or error}. "
             "Another server may have it: choose another port, or 0 for a free one."
         ) from error
+
+
+def close_listener(listener: Server, reason: str) -> None:
+    """Stop listening and close every connection; ``listener.wait_closed()`` waits for that."""
+    loop = listener.get_loop()
+    for socket in listener.sockets:
+        # asyncio accepts in one pass of the loop and makes the transport in the next. A server closed in
+        # between leaves that socket open, and nobody to close it (python/cpython#109564). From here on none
+        # is accepted, and websockets closes the server in the next pass, after the transports of this one.
+        with contextlib.suppress(NotImplementedError):  # Windows, whose loop has no readers
+            loop.remove_reader(socket.fileno())
+    listener.close(code=1001, reason=reason)
 
 
 def _quiet_logger() -> logging.Logger:

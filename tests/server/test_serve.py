@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import socket
@@ -14,9 +15,10 @@ from typing import Any
 import pytest
 
 import sysadm_nb as sa
-from sysadm_nb import wire
+from sysadm_nb import loop, wire
 from sysadm_nb.errors import Closed, InputError, PortRefused
 from sysadm_nb.server import BadRequest, Limits, source
+from sysadm_nb.server.core import EventServer
 from sysadm_nb.server.hub import Batch, Hub, frame
 from tests.server.wire_client import dial
 
@@ -223,6 +225,28 @@ def test_a_server_nobody_holds_stops() -> None:
             break
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_clients_that_come_while_a_server_stops_are_not_left_open() -> None:
+    async def main(clients: list[socket.socket]) -> None:
+        async def stop_after(passes: int) -> None:
+            server = EventServer(limits=Limits(close_timeout=0.01))
+            await server.start()
+            clients.append(socket.create_connection(("127.0.0.1", server.port), timeout=5))
+            for _ in range(passes):  # the loop accepts it before, in, or after the pass that stops the server
+                await asyncio.sleep(0)
+            await server.stop()
+
+        await asyncio.gather(*(stop_after(passes) for passes in range(8)))
+
+    clients: list[socket.socket] = []
+    handle = loop.acquire()
+    handle.run(main(clients))
+    handle.release()
+    for client in clients:
+        with client, contextlib.suppress(ConnectionResetError):
+            assert client.recv(100) == b"", "closed, though it said nothing"
+    gc.collect()  # here asyncio warns of a transport that nobody closed
 
 
 def test_stop_tells_the_clients() -> None:
