@@ -258,14 +258,19 @@ async def listen(
 
 def close_listener(listener: Server, reason: str) -> None:
     """Stop listening and close every connection; ``listener.wait_closed()`` waits for that."""
-    loop = listener.get_loop()
-    for socket in listener.sockets:
-        # asyncio accepts in one pass of the loop and makes the transport in the next. A server closed in
-        # between leaves that socket open, and nobody to close it (python/cpython#109564). From here on none
-        # is accepted, and websockets closes the server in the next pass, after the transports of this one.
+    stop_accepting(listener.get_loop(), listener.sockets)
+    listener.close(code=1001, reason=reason)  # in the next pass of the loop
+
+
+def stop_accepting(loop: asyncio.AbstractEventLoop, listening: Iterable[Any]) -> None:
+    """Accept no more clients: what has to come before a server is closed, one pass of the loop or more.
+
+    asyncio accepts in one pass and makes the transport in the next. A server closed in between leaves
+    that socket open, and nobody to close it (python/cpython#109564).
+    """
+    for socket in listening:
         with contextlib.suppress(NotImplementedError):  # Windows, whose loop has no readers
             loop.remove_reader(socket.fileno())
-    listener.close(code=1001, reason=reason)
 
 
 def _quiet_logger() -> logging.Logger:

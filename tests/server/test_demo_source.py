@@ -1,8 +1,11 @@
 """The demo machine inside a loop: its clock, its history, and its commands as real processes."""
 
 import asyncio
+import contextlib
+import gc
 import os
 import shutil
+import socket
 import stat
 import time
 from itertools import pairwise
@@ -218,6 +221,35 @@ def test_a_stranger_at_the_socket_hurts_nobody():
 
     live(watched, history="1h")
     assert problems == []
+
+
+def test_a_command_that_begins_while_the_machine_stops_is_ended():
+    async def stop_after(passes, clients):
+        demo = DemoMachine(history="1h")
+        await demo.start(Heard().publish)
+        folder = Path(demo.environment["PATH"].partition(os.pathsep)[0])
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(WAIT)
+        client.connect(str(folder / "machine"))
+        client.sendall(b'["pkg", "upgrade", "-y"]\n')
+        clients.append(client)
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await demo.stop()
+
+    async def main(clients):
+        await asyncio.gather(*(stop_after(passes, clients) for passes in range(12)))
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not rest, rest
+
+    clients = []
+    asyncio.run(main(clients))
+    for client in clients:
+        with client, contextlib.suppress(ConnectionResetError):
+            while client.recv(10_000):
+                pass
+    gc.collect()  # here asyncio warns of a transport that nobody closed
 
 
 def test_pools_and_datasets_are_answered():

@@ -22,6 +22,7 @@ from sysadm_nb.errors import InputError
 from sysadm_nb.server.demo import commands
 from sysadm_nb.server.demo.machine import Event, Machine
 from sysadm_nb.server.demo.storage import DAY, HOUR, SECOND
+from sysadm_nb.server.sockets import stop_accepting
 from sysadm_nb.server.source import BadRequest, Call, Publish
 
 LEAST_WAIT: Final = 0.05  # seconds: at great speeds events come in batches, twenty a second
@@ -29,6 +30,9 @@ FASTEST: Final = 1_000_000  # eleven days a second: a tenth of what the simulati
 LONGEST_WAIT: Final = 3600.0
 LONGEST_HISTORY: Final = 3660 * DAY
 STEP: Final = 6 * HOUR  # simulated at once before the loop gets a turn
+_PASSES: Final = (
+    4  # of the loop, from accepting a stand-in to its task: transport, connection, task, its start
+)
 
 
 class DemoMachine:
@@ -194,6 +198,9 @@ class DemoMachine:
             await send("exit", end.value)
 
     async def _close(self, server: asyncio.Server) -> None:
+        stop_accepting(server.get_loop(), server.sockets)
+        for _ in range(_PASSES):
+            await asyncio.sleep(0)
         server.close()
         for task in list(self._commands):
             await _cancel(task)
