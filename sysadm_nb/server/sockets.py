@@ -258,17 +258,18 @@ async def listen(
 
 def close_listener(listener: Server, reason: str) -> None:
     """Stop listening and close every connection; ``listener.wait_closed()`` waits for that."""
-    stop_accepting(listener.get_loop(), listener.sockets)
+    stop_accepting(listener)
     listener.close(code=1001, reason=reason)  # in the next pass of the loop
 
 
-def stop_accepting(loop: asyncio.AbstractEventLoop, listening: Iterable[Any]) -> None:
-    """Accept no more clients: what has to come before a server is closed, one pass of the loop or more.
+def stop_accepting(server: Server | asyncio.Server) -> None:
+    """Accept no more clients: what has to come one pass of the loop, or more, before a server is closed.
 
     asyncio accepts in one pass and makes the transport in the next. A server closed in between leaves
     that socket open, and nobody to close it (python/cpython#109564).
     """
-    for socket in listening:
+    loop = server.get_loop()
+    for socket in server.sockets:
         with contextlib.suppress(NotImplementedError):  # Windows, whose loop has no readers
             loop.remove_reader(socket.fileno())
 

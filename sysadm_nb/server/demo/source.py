@@ -30,9 +30,8 @@ FASTEST: Final = 1_000_000  # eleven days a second: a tenth of what the simulati
 LONGEST_WAIT: Final = 3600.0
 LONGEST_HISTORY: Final = 3660 * DAY
 STEP: Final = 6 * HOUR  # simulated at once before the loop gets a turn
-_PASSES: Final = (
-    4  # of the loop, from accepting a stand-in to its task: transport, connection, task, its start
-)
+# Passes of the loop from accepting a stand-in to its first step: transport, connection, task, step.
+_PASSES: Final = 4
 
 
 class DemoMachine:
@@ -198,7 +197,7 @@ class DemoMachine:
             await send("exit", end.value)
 
     async def _close(self, server: asyncio.Server) -> None:
-        stop_accepting(server.get_loop(), server.sockets)
+        stop_accepting(server)
         for _ in range(_PASSES):
             await asyncio.sleep(0)
         server.close()
