@@ -118,7 +118,7 @@ class Armed:
         self._changed: list[Callable[[], object]] = []
         self._working = False
         self._caught_up = threading.Event()
-        self._error = ""
+        self._failure = ""  # a mistake of ours: what it lost does not come back, so it is not forgotten
         self._over: deque[Incident] = deque(maxlen=1000)
         self.over_count = 0
         self.armed = True
@@ -156,10 +156,9 @@ class Armed:
                 changes = await loop.in_thread(self._evaluate, frames, clocks)
             else:
                 changes = self._evaluate(frames, clocks)
-            self._error = "; ".join(self._evaluator.broken.values())
             self._tell(changes)
         except Exception as error:
-            self._error = f"{type(error).__name__}: {error}"
+            self._failure = f"{type(error).__name__}: {error}"
             log.exception("Judging rules failed")
         finally:
             self._working = False
@@ -378,7 +377,8 @@ class Armed:
     @property
     def error(self) -> str:
         """What went wrong with a rule, or empty."""
-        return self._error
+        wrong = [*list(self._evaluator.broken.values()), self._failure]
+        return "; ".join(filter(None, wrong))
 
     @property
     def state(self) -> dict[str, Any]:
@@ -423,5 +423,5 @@ class Armed:
             counts = self._evaluator.counts()
         state = f"{counts['firing']} firing, {counts['pending']} pending" if self.armed else "disarmed"
         tell = ", ".join(n.name for n in self.notifiers) or "nobody"
-        wrong = f"; {self._error}" if self._error else ""
+        wrong = f"; {self.error}" if self.error else ""
         return f"<Armed {len(self.rules)} rules: {state}; tells {tell}{wrong}; .active .incidents .disarm()>"

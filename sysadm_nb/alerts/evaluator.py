@@ -68,14 +68,13 @@ class _Group:
                     judged = _judge_windows(rule, batch, *longer)
                 else:
                     judged = judge_rows(rule, batch)
-            except RuleError:
-                raise
+                out += machine.feed(*judged)
+            except RuleError as error:
+                broken[rule.name] = str(error)
             except Exception as error:  # a user's function may raise anything
                 broken[rule.name] = (
                     f"rule {rule.name!r}: its function failed: {type(error).__name__}: {error}"
                 )
-                continue
-            out += machine.feed(*judged)
         return out
 
 
@@ -126,7 +125,8 @@ class Evaluator:
     Attributes
     ----------
     broken : dict of str to str
-        Rules whose function raised, and how; they are no longer asked.
+        Rules whose function raised or does not judge each row by itself, and how; they are no longer
+        asked. The other rules go on: the rows were taken, and nobody would feed them again.
 
     Examples
     --------
@@ -188,8 +188,6 @@ class Evaluator:
         ------
         InputError
             A table lacks a column that a rule needs.
-        RuleError
-            A function does not judge each row by itself.
         """
         out: list[Change] = []
         connection = frames.get("connection")

@@ -231,6 +231,31 @@ def test_a_function_rule_that_breaks_stops_alone(machine, rules):
         until(lambda: len(got) == 2)
 
 
+def test_a_refused_function_rule_stops_alone(machine, rules):
+    rules.add("above the others", table="pools", when=lambda rows: rows["capacity_pct"].rank() > 1)
+    got: list[Any] = []
+    with arm(machine.tables, rules, got.append) as armed:
+        assert armed.caught_up()
+        machine.sample(tank=85, dozer=70)
+        until(lambda: got)
+        machine.sample(tank=70, dozer=70)
+        until(lambda: len(got) == 2)
+        assert "'above the others'" in armed.error and "differently alone" in armed.error
+
+
+def test_a_mistake_of_ours_is_not_forgotten(machine, rules, monkeypatch):
+    with arm(machine.tables, rules) as armed:
+        assert armed.caught_up()
+        feed = armed._evaluator.feed
+        monkeypatch.setattr(armed._evaluator, "feed", lambda frames: feed(1 / 0))
+        machine.sample(tank=85)
+        until(lambda: armed.error)
+        monkeypatch.undo()
+        machine.sample(tank=86)
+        until(lambda: len(armed.firing()))
+        assert "ZeroDivisionError" in armed.error and "ZeroDivisionError" in repr(armed)
+
+
 @pytest.fixture
 def receiver() -> Iterator[Any]:
     bodies: list[Any] = []
