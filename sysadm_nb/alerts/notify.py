@@ -88,6 +88,21 @@ def compose(news: Sequence[News]) -> Notification:
     return Notification(f"{len(news)} alerts: {', '.join(kinds)}", "\n".join(lines), severity, tuple(news))
 
 
+def in_messages(news: Sequence[News]) -> list[list[News]]:
+    """What fired, what ended, and what fires again after that: at most three messages.
+
+    After an outage the end of an incident and the beginning of the next come at once. Told the other way
+    round, the last thing said of a key that fires would be that it is over.
+    """
+    keys = [(one.incident.rule, one.incident.subject) for one in news]
+    ends = [one.what == "resolved" for one in news]
+    ended = {key: place for place, (key, end) in enumerate(zip(keys, ends, strict=True)) if end}
+    parts: list[list[News]] = [[], [], []]
+    for place, (one, key, end) in enumerate(zip(news, keys, ends, strict=True)):
+        parts[1 if end else 2 if place > ended.get(key, len(news)) else 0].append(one)
+    return [part for part in parts if part]
+
+
 def _counted(words: Iterable[str]) -> list[tuple[str, int]]:
     counts: dict[str, int] = {}
     for word in words:
@@ -197,13 +212,8 @@ class Notifier:
             await asyncio.sleep(GROUP_S)
             self._wake.clear()
             news, self._queue = list(self._queue), deque()
-            # an incident's end is always a message of its own, also where it was short
-            for part in (
-                [n for n in news if n.what != "resolved"],
-                [n for n in news if n.what == "resolved"],
-            ):
-                if part:
-                    await self._tell_all(part)
+            for part in in_messages(news):
+                await self._tell_all(part)
             self._sending = bool(self._queue)
 
     async def _tell_all(self, news: list[News]) -> None:
@@ -294,7 +304,9 @@ def _teller(target: Target) -> tuple[str, Callable[[Notification], Any]]:
     def tell(message: Notification) -> None:
         over = all(n.what == "resolved" for n in message.news)
         kind = "success" if over else kinds[message.severity]
-        if not service.notify(title=message.title, body=message.body, notify_type=kind):
+        # said to be text, or a service that sends HTML would send what a server wrote as HTML
+        text = apprise.NotifyFormat.TEXT
+        if not service.notify(title=message.title, body=message.body, notify_type=kind, body_format=text):
             raise ConnectionError(f"the {scheme} service did not take it")
 
     return f"{scheme}://…", tell

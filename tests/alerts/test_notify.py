@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import email
 import json
 import threading
 import time
@@ -297,6 +298,69 @@ def test_apprise(machine, rules, receiver):
     assert "token" not in str(error.value)
     with pytest.raises(InputError, match="takes functions and Apprise URLs"):
         arm(machine.tables, rules, "somebody")
+
+
+def test_text_from_a_server_is_sent_as_text(monkeypatch):
+    """A mail is HTML unless its sender says otherwise: a pool's name must not become a picture or a link."""
+    pytest.importorskip("apprise")
+    sent: list[str] = []
+
+    class Smtp:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            pass
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda *given, **_: sent.append(given[2]) if name == "sendmail" else (250, b"ok")
+
+    monkeypatch.setattr("smtplib.SMTP", Smtp)
+    monkeypatch.setattr("smtplib.SMTP_SSL", Smtp)
+    _, tell = notify._teller("mailto://user:x@example.org?to=me@example.org")
+    evil = 'pool <img src=http://evil/x> <a href="http://evil">click</a>'
+    tell(compose([News("fired", Incident("r", {"pool": "p"}, 0, 0, "warning", evil))]))
+    (mail,) = (email.message_from_string(body) for body in sent)
+    parts = [part for part in mail.walk() if not part.is_multipart()]
+    assert [part.get_content_type() for part in parts] == ["text/plain"]
+    assert evil in parts[0].get_payload(decode=True).decode()
+
+
+def test_news_of_a_key_is_told_in_its_order():
+    def news(what: Any, pool: str) -> News:
+        return News(what, Incident("full", {"pool": pool}, 0, 0, "warning", ""))
+
+    def told(*came: News) -> list[Any]:
+        return [[(n.what, n.incident.keys["pool"]) for n in part] for part in notify.in_messages(came)]
+
+    over_and_again = news("resolved", "b"), news("fired", "b")
+    short = news("fired", "a"), news("resolved", "a")
+    assert told(short[0], *over_and_again, short[1]) == [
+        [("fired", "a")],
+        [("resolved", "b"), ("resolved", "a")],
+        [("fired", "b")],
+    ]
+    flapping = told(*short * 50, short[0])
+    assert [len(part) for part in flapping] == [50, 50, 1]
+    assert told(*short * 50)[-1] == [("resolved", "a")] * 50
+
+
+def test_what_fires_again_after_an_outage_is_said_last():
+    """The end of the old incident and the beginning of the new come in one batch, with the first sample."""
+    tables, got = sa.Tables(), []
+    rules = Rules()
+    rules.add("full", table="pools", when="capacity_pct > 80", max_gap="45min")
+
+    def sample(hour: int) -> None:
+        zpools = {"tank": {"capacity": "95%", "health": "ONLINE"}}
+        moment = 1_767_225_600_000_000 + hour * 3_600_000_000
+        event = encode_event("system-state", {"hostname": "nas", "zpools": zpools}, moment)
+        tables.append(event, server="nas")
+
+    with arm(tables, rules, got.append) as armed:
+        assert armed.caught_up()
+        sample(0)
+        until(lambda: len(got) == 1)
+        sample(2)
+        until(lambda: len(got) == 3)
+    assert [n.title.split(" full")[0] for n in got] == ["WARNING", "NO DATA", "WARNING"]
 
 
 def test_messages_carry_no_control_characters():
