@@ -107,7 +107,7 @@ class Armed:
         self.rules = rules
         self._evaluator = Evaluator(rules, state)
         self._seen_until = self._judged_until = -1 if state is None else int(state.get("received", -1))
-        self._feed = Feed(tables, self._evaluator.tables)
+        self._feed = Feed(tables, self._evaluator.tables, any(rule.reads_logs for rule in rules))
         self._source = weakref.ref(source)
         self._remind_us = None if remind is None else duration_us(remind, "remind")
         self._lock = threading.RLock()

@@ -132,7 +132,7 @@ def _table(name: str, source: Source, rules: list[Rule]) -> pd.DataFrame | None:
         if unknown:
             raise InputError(f"no table {min(unknown)!r}; there are {', '.join(RULE_TABLES)}")
         if name == "jobs" and "jobs" not in source and "events" in source:
-            return job_updates(in_order_of_arrival(source["events"]))
+            return _job_updates(source["events"], rules)
         return source.get(name)
     tables: Any = getattr(source, "tables", source)
     if not hasattr(tables, "events"):
@@ -142,7 +142,12 @@ def _table(name: str, source: Source, rules: list[Rule]) -> pd.DataFrame | None:
         )
     # a row of jobs tells how a job stands now; its past is rebuilt from the events
     frame = getattr(tables, "events" if name == "jobs" else name)
-    return job_updates(in_order_of_arrival(frame)) if name == "jobs" else frame
+    return _job_updates(frame, rules) if name == "jobs" else frame
+
+
+def _job_updates(events: pd.DataFrame, rules: list[Rule]) -> pd.DataFrame:
+    logs = not rules or any(rule.reads_logs for rule in rules)
+    return job_updates(in_order_of_arrival(events), logs=logs)
 
 
 def in_order_of_arrival(frame: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..tables import job_updates
 from ..tables.jobs import Jobs
+from ..tables.updates import LOG_LIMIT
 from .columns import Columns
 from .keys import has_origin
 
@@ -25,12 +26,15 @@ class Feed:
     tables : Tables
     names : iterable of str
         The tables that an evaluator wants.
+    logs : bool
+        Whether it wants the logs of jobs as well.
     """
 
-    def __init__(self, tables: Any, names: Iterable[str]) -> None:
+    def __init__(self, tables: Any, names: Iterable[str], logs: bool = True) -> None:
         self.tables = tables
+        self.logs = logs
         self.names = sorted(names)
-        self._jobs = Jobs(2**16) if "jobs" in self.names else None
+        self._jobs = Jobs(LOG_LIMIT) if "jobs" in self.names else None
         self._read = sorted({"events" if name == "jobs" else name for name in self.names})
         self._counts = dict.fromkeys(self._read, 0)
         self.received = -1  # when the newest row came
@@ -59,7 +63,7 @@ class Feed:
         """The same with changes of jobs rebuilt from events; may take long for many, so not on the loop."""
         if self._jobs is None or "events" not in frames:
             return frames
-        updates = job_updates(frames["events"], jobs=self._jobs)
+        updates = job_updates(frames["events"], jobs=self._jobs, logs=self.logs)
         out = {**frames, "jobs": updates.sort_values("seq", kind="stable")}
         if "events" not in self.names:
             del out["events"]

@@ -200,6 +200,11 @@ class Rule:
             return None
         return frozenset().union(*(part or () for part in parts))
 
+    @property
+    def reads_logs(self) -> bool:
+        """Whether it looks at the logs of jobs: then every change of a job has to carry them."""
+        return self.table == "jobs" and (self.needs is None or "log" in {*self.needs, *self.fields})
+
     def described(self) -> str:
         """The rule in one line."""
         text = f"{self.table} {written(self.when)}"

@@ -175,7 +175,7 @@ class Job:
             out.append((command, state, NAN if code is None else float(code), text))
         return out
 
-    def row(self) -> Row:
+    def row(self, with_log: bool = True) -> Row:
         """A row of the ``jobs`` table, with the key behind it."""
         commands = self.commands
         return (
@@ -199,7 +199,7 @@ class Job:
             self.percent_done,
             NAN if self.return_code is None else float(self.return_code),
             self.failed,
-            self.log,
+            self.log if with_log else None,
             self.log_complete,
             self.updates,
             self.key,

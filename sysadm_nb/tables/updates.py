@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import pandas as pd
 
 from sysadm_nb.errors import InputError
@@ -10,16 +12,26 @@ from sysadm_nb.tables.schema import LEAD
 from sysadm_nb.tables.store import Store
 from sysadm_nb.wire import parse_json
 
+LOG_LIMIT: Final = 2**16
+"""Characters of each command's log in a row of the updates. Every row has the whole log so far, and there is
+a row for each line a chatty command prints: with the tables' own limit they could fill the memory."""
 
-def job_updates(events: pd.DataFrame, max_log: int = 2**20, jobs: Jobs | None = None) -> pd.DataFrame:
+
+def job_updates(
+    events: pd.DataFrame, max_log: int = LOG_LIMIT, jobs: Jobs | None = None, logs: bool = True
+) -> pd.DataFrame:
     """Rebuild from events how every job changed: one row for each change, in the columns of ``jobs``.
 
     Parameters
     ----------
     events : pandas.DataFrame
         Rows of the ``events`` table, at least its first six columns and ``args``.
+    max_log : int
+        Characters of log kept for each command: head and tail, with the cut marked.
     jobs : Jobs, optional
         The state machine that took the events before these, to go on with.
+    logs : bool
+        Whether the ``log`` is wanted; without it the column is empty, and many updates take little memory.
 
     Returns
     -------
@@ -41,7 +53,7 @@ def job_updates(events: pd.DataFrame, max_log: int = 2**20, jobs: Jobs | None = 
         args = parse_json(text)
         job = jobs.take(args, lead) if isinstance(args, dict) else None
         if job is not None:
-            store.add((*lead, *job.row()[5:]))
+            store.add((*lead, *job.row(logs)[5:]))
             jobs.unsettled.clear()
             jobs.forget_old()
     return store.snapshot()

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import sysadm_nb as sa
 from sysadm_nb.alerts import Evaluator, Rules, absent, arm
-from sysadm_nb.alerts.backtest import moment_us
+from sysadm_nb.alerts.backtest import history, moment_us
 from sysadm_nb.alerts.feeding import Feed
 from sysadm_nb.recording.writer import Frame, Writer
 from sysadm_nb.wire import encode_event
@@ -91,6 +91,35 @@ def test_live_rows_of_tables_and_their_past(sent, cuts):
     evaluator.feed(feed.with_jobs(feed.take()))
     evaluator.tick(sent[-1][1])
     pd.testing.assert_frame_equal(evaluator.table(), rules.backtest(tables))
+
+
+def test_rules_see_the_same_of_a_long_log_live_and_in_the_past():
+    """Head and tail of it, with the cut marked: each change of a job carries its whole log so far."""
+    lines = "".join(f"file {number} ok\n" for number in range(15_000))
+    log = f"begun\n{lines}CHECKSUM ERROR\n{lines}done\n"
+    rules, tables = Rules(), sa.Tables()
+    for word in ("begun", "CHECKSUM ERROR", "done"):
+        rules.add(word, table="jobs", when=f"contains(log, '{word}')")
+    evaluator = Evaluator(rules)
+    feed = Feed(tables, evaluator.tables)
+    args = {"process_id": "a", "state": "finished", "cmd_list": ["x"], "x": log, "return_codes/x": "0"}
+    tables.append(encode_event("dispatcher", args, START), server="nas", received=START)
+    evaluator.feed(feed.with_jobs(feed.take()))
+    assert evaluator.table()["rule"].tolist() == ["begun", "done"]
+    pd.testing.assert_frame_equal(evaluator.table(), rules.backtest(tables))
+
+
+def test_changes_of_jobs_carry_logs_only_for_rules_that_read_them():
+    rules, tables = Rules(), sa.Tables()
+    rules.add("stuck", table="jobs", when="state == 'finished'")
+    with_log = Rules()
+    with_log.add("stuck", table="jobs", when="state == 'finished'", message="{log}")
+    args = {"process_id": "a", "state": "finished", "cmd_list": ["x"], "x": "text", "return_codes/x": "0"}
+    tables.append(encode_event("dispatcher", args, START), server="nas", received=START)
+    for some, log in ((rules, None), (with_log, "text")):
+        frames = history(["jobs"], tables, rules=some)
+        assert frames["jobs"]["log"].astype(object).replace({float("nan"): None}).tolist() == [log]
+    assert with_log.backtest(tables)["message"].tolist() == ["text"]
 
 
 def write(path: Path, sent: list[tuple[str, int]], server: str = "nas") -> Path:
