@@ -9,7 +9,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -18,12 +18,12 @@ import pandas as pd
 from .. import loop
 from ..errors import Closed, InputError
 from .backtest import in_order_of_arrival, moment_us
-from .columns import Columns
+from .columns import Columns, Ints
 from .durations import Duration, duration_us
 from .evaluator import Evaluator
 from .feeding import Feed
 from .incidents import Change, Incident
-from .kept import told_before
+from .kept import kept_before
 from .notify import News, Notifier, Target, targets_of
 from .rule import Rule
 from .rules import Rules
@@ -106,15 +106,17 @@ class Armed:
             raise InputError(f"rules watch a monitor, a recording or tables, not {type(source).__name__}")
         self.rules = rules
         self._evaluator = Evaluator(rules, state)
-        self._seen_until = self._judged_until = -1 if state is None else int(state.get("received", -1))
+        saved = {} if state is None else state
+        self._seen_until = self._judged_until = int(saved.get("received", -1))
         self._feed = Feed(tables, self._evaluator.tables, any(rule.reads_logs for rule in rules))
         self._source = weakref.ref(source)
         self._remind_us = None if remind is None else duration_us(remind, "remind")
         self._lock = threading.RLock()
-        self._silences: list[Silence] = []
-        self._acknowledged: set[str] = set()
-        self._told: dict[str, float] = {}  # incidents whose firing was told: id and when last
-        self._known = told_before(source)
+        self._saved = saved
+        self._silences = [Silence(**silence) for silence in saved.get("silences", ())]
+        self._acknowledged: set[str] = set(saved.get("acknowledged", ()))
+        self._told: dict[str, float] = dict(saved.get("told", {}))  # id of a told incident: when last
+        self._kept = kept_before(source)
         self._changed: list[Callable[[], object]] = []
         self._working = False
         self._caught_up = threading.Event()
@@ -166,16 +168,27 @@ class Armed:
 
     def _evaluate(self, frames: dict[str, pd.DataFrame], clocks: dict[str, int]) -> list[Change]:
         with self._lock:
-            if not self._caught_up.is_set():
-                frames = {n: self._to_catch_up(frame) for n, frame in frames.items()}
-            changes = self._evaluator.feed(self._feed.with_jobs(frames)) if frames else []
+            if self._caught_up.is_set():
+                changes = self._evaluator.feed(self._feed.with_jobs(frames)) if frames else []
+            else:
+                changes = self._catch_up(frames)
             self._judged_until = max(self._judged_until, self._feed.received)
             return changes + self._evaluator.tick(clocks, own=time.time_ns() // 1000 - 10_000_000)
 
-    def _to_catch_up(self, frame: pd.DataFrame) -> pd.DataFrame:
+    def _catch_up(self, frames: dict[str, pd.DataFrame]) -> list[Change]:
         """What was there before arming, as a backtest takes it, and without what a saved state has seen."""
-        received = Columns(frame)["received"].astype(np.int64)
-        return in_order_of_arrival(frame[received > self._seen_until])
+        changes: list[Change] = []
+        came = [_received(frame) for frame in frames.values() if len(frame)]
+        off_since = self._saved.get("saved")
+        if off_since is not None and not any((received <= self._seen_until).any() for received in came):
+            # the tables are new as well, so nobody watched meanwhile
+            now = time.time_ns() // 1000
+            changes += self._evaluator.was_off(off_since, min([int(r.min()) for r in came], default=now))
+            self._feed.number_from(self._saved.get("runs", ()))
+        # runs of jobs are numbered from the first event on, so what was seen is taken out after that
+        frames = self._feed.with_jobs({name: in_order_of_arrival(frame) for name, frame in frames.items()})
+        new = {name: frame[_received(frame) > self._seen_until] for name, frame in frames.items()}
+        return changes + (self._evaluator.feed(new) if new else [])
 
     def _tell(self, changes: list[Change]) -> None:
         if not self.armed:
@@ -190,7 +203,7 @@ class Armed:
                     self.over_count += 1
                 if not catching_up and change.what == "fired":
                     self._fired(change.incident, news)
-                elif not catching_up and self._told.pop(change.incident.id, None) is not None:
+                elif change.what == "resolved" and self._told.pop(change.incident.id, None) is not None:
                     self._acknowledged.discard(change.incident.id)
                     if not self._silenced(change.incident):
                         news.append(News("resolved", change.incident))
@@ -203,7 +216,7 @@ class Armed:
                 callback()
 
     def _fired(self, incident: Incident, news: list[News]) -> None:
-        if incident.id in self._known:  # told before a restart
+        if "told" not in self._saved and incident.id in self._kept:  # told before a restart
             self._told[incident.id] = time.time()
         elif not self._silenced(incident) and incident.id not in self._told:
             self._told[incident.id] = time.time()
@@ -228,7 +241,7 @@ class Armed:
 
     def _keep(self, change: Change) -> None:
         data = {"what": change.what, "id": change.incident.id, **change.incident.to_json()}
-        if change.what == "fired" and change.incident.id in self._known:
+        if change.what == "fired" and change.incident.id in self._kept:
             return
         for recorder in getattr(self._source(), "recorders", ()):
             try:
@@ -382,9 +395,16 @@ class Armed:
 
     @property
     def state(self) -> dict[str, Any]:
-        """Plain JSON, from which `arm` can go on later."""
+        """Plain JSON, from which `arm` can go on later: also what was told, acknowledged and silenced."""
         with self._lock:
-            return self._evaluator.state() | {"received": self._judged_until}
+            return self._evaluator.state() | {
+                "saved": time.time_ns() // 1000,
+                "received": self._judged_until,
+                "runs": self._feed.runs,
+                "told": dict(self._told),
+                "acknowledged": sorted(self._acknowledged),
+                "silences": [asdict(silence) for silence in self._silences],
+            }
 
     def caught_up(self, timeout: float = 60.0) -> bool:
         """Wait until what the tables held at arming is judged."""
@@ -425,3 +445,8 @@ class Armed:
         tell = ", ".join(n.name for n in self.notifiers) or "nobody"
         wrong = f"; {self.error}" if self.error else ""
         return f"<Armed {len(self.rules)} rules: {state}; tells {tell}{wrong}; .active .incidents .disarm()>"
+
+
+def _received(frame: pd.DataFrame) -> Ints:
+    received: Ints = Columns(frame)["received"].astype(np.int64)
+    return received

@@ -232,12 +232,13 @@ class Evaluator:
         Parameters
         ----------
         now : int or mapping of str to int
-            Microseconds since the epoch, on the servers' clocks.
+            Microseconds since the epoch, on the servers' clocks. Keys that name no server go by the slowest
+            of them: any other may run ahead of rows still to come.
         own : int, optional
-            Our own clock, for rules on the connection; the latest of `now` by default.
+            Our own clock, for rules on the connection.
         """
         out: list[Change] = []
-        latest = now if isinstance(now, int) else max(now.values(), default=None)
+        slowest = now if isinstance(now, int) else min(now.values(), default=None)
         for group in self._groups.values():
             for machine in group.machines:
                 ours = group.table == "connection"
@@ -250,7 +251,7 @@ class Evaluator:
                     if ours and own is not None:
                         time: int | None = own
                     else:
-                        time = latest if isinstance(now, int) or server is None else now.get(server)
+                        time = slowest if isinstance(now, int) or server is None else now.get(server)
                     if time is None:
                         return None
                     if stops and server in self._down:
@@ -258,6 +259,14 @@ class Evaluator:
                     return time + group.index.shift[kid]
 
                 out += machine.tick(now_of)
+        return self._note(out)
+
+    def was_off(self, start: int, end: int) -> list[Change]:
+        """Nobody watched from `start` to `end` (microseconds): a gap in the connections to all servers."""
+        out: list[Change] = []
+        for group in self._groups.values():
+            for machine in group.machines if group.table != "connection" else ():
+                out += machine.break_off(list(machine.states), start, end)
         return self._note(out)
 
     def _listen(self, connection: pd.DataFrame) -> list[tuple[int, str, int, int]]:

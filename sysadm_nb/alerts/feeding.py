@@ -69,6 +69,21 @@ class Feed:
             del out["events"]
         return out
 
+    @property
+    def runs(self) -> list[tuple[str, str, int]]:
+        """How many runs of each process id ended, so that whoever goes on later gives the same numbers."""
+        if self._jobs is None:
+            return []
+        counted = dict(self._jobs.numbered)
+        for where, runs in self._jobs.runs.items():
+            counted[where] = runs[-1].run - (runs[-1].state != "finished")
+        return [(*where, count) for where, count in counted.items() if count]
+
+    def number_from(self, runs: Iterable[tuple[str, str, int]]) -> None:
+        """Go on counting runs from what `runs` said, where the tables hold none of them."""
+        if self._jobs is not None:
+            self._jobs.numbered = {(server, id_): count for server, id_, count in runs}
+
     def clocks(self, now: int) -> dict[str, int]:
         """What time it is for each server, a little less: the ticks of the evaluator."""
         return {

@@ -1,4 +1,4 @@
-"""Incidents kept in a recording: what was told before a restart, and reading them back."""
+"""Incidents kept in a recording: which were there before a restart, and reading them back."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .incidents import Incident, incidents_frame
 log = logging.getLogger("sysadm_nb.alerts")
 
 
-def told_before(source: Any) -> set[str]:
-    """Incidents that were told before a restart, as the recording that is continued says."""
+def kept_before(source: Any) -> set[str]:
+    """Incidents that fired before a restart, as the recording that is continued says."""
     found: set[str] = set()
     for recorder in getattr(source, "recorders", ()):
         try:

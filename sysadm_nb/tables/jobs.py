@@ -53,6 +53,7 @@ class Jobs:
         self.changed: OrderedDict[int, Job] = OrderedDict()  # every remembered run, last changed last
         self.unsettled: dict[int, Job] = {}  # runs whose rows in the table are missing or old
         self.offsets: dict[str, int] = {}  # server: how far its wall clock is ahead of UTC, in µs
+        self.numbered: dict[tuple[str, str], int] = {}  # runs that were counted before these, by process id
         self._next_key = 1
         self._forget_at = keep + max(keep // 4, 1)
 
@@ -253,7 +254,8 @@ class Jobs:
         runs = self.runs.get(where)
         if runs is None:
             runs = self.runs[where] = []
-        job = Job(self._next_key, process_id, runs[-1].run + 1 if runs else 1, lead)
+        before = runs[-1].run if runs else self.numbered.get(where, 0)
+        job = Job(self._next_key, process_id, before + 1, lead)
         self._next_key += 1
         self.changed[job.key] = job
         runs.append(job)

@@ -290,6 +290,16 @@ def test_the_clock_stands_still_while_the_connection_is_lost():
     check(silent, frames, [(60, 70, None, None)], end=500)
 
 
+def test_keys_without_a_server_go_by_the_slowest_clock():
+    """By a faster one a key of the slow server would end at every tick and fire again at its next row."""
+    evaluator = Evaluator([Rule("full", "pools", "capacity_pct > 80", by=["pool"], max_gap="45min")])
+    found = []
+    for minute in range(4):
+        found += evaluator.feed({"pools": pools((minute, 90), server="slow")})
+        found += evaluator.tick({"fast": START + (120 + minute) * MINUTE, "slow": START + minute * MINUTE})
+    assert [change.what for change in found] == ["fired"]
+
+
 def test_rules_on_the_forecast():
     """A pool of 1000 GB that grows by 10 GB a day from 500 GB reaches 900 GB after 40 days."""
     day = 1440

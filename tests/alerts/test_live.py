@@ -307,6 +307,94 @@ def test_arming_with_a_state_over_tables_that_hold_the_same_rows(monkeypatch):
         assert [(r.began, r.fired) for r in armed.firing()] == [(now - 20 * MINUTE, now)]
 
 
+def job(tables: sa.Tables, process_id: str, state: str, at: int) -> None:
+    args: dict[str, Any] = {"process_id": process_id, "state": state}
+    if state == "finished":
+        args |= {"cmd_list": ["x"], "x": "", "return_codes/x": "0"}
+    tables.append(encode_event("dispatcher", args, at), server="nas", received=at)
+
+
+def arm_twice(rules: Rules, tables: sa.Tables, later: sa.Tables, told: list[Any]) -> Any:
+    """Arm, save, and arm again from what was saved."""
+    with arm(tables, rules) as armed:
+        assert armed.caught_up()
+        state = json.loads(json.dumps(armed.state))
+    again = arm(later, rules, told.append, state=state)
+    assert again.caught_up()
+    return again
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_the_second_run_of_a_job_ends_after_a_restart(restarted):
+    """Runs are numbered from the first event on, which a restarted program has not seen."""
+    now = time.time_ns() // 1000
+    rules, tables = Rules(), sa.Tables()
+    rules.add("stuck", table="jobs", when="state == 'running'", for_="20min")
+    for minutes, state in [(-90, "running"), (-80, "finished"), (-30, "running")]:
+        job(tables, "nightly", state, now + minutes * MINUTE)
+    job(tables, "other", "running", now - MINUTE)
+    later = sa.Tables() if restarted else tables
+    with arm_twice(rules, tables, later, []) as armed:
+        assert [incident.keys["run"] for incident in armed.firing()] == [2]
+        job(later, "nightly", "finished", now)
+        job(later, "nightly", "running", now)
+        assert armed.drain()
+        rows = [(row["key"], row["state"]) for row in armed.rows()]
+        assert rows == [("nas nightly 3", "pending"), ("nas other 1", "pending")]
+        assert json.loads(json.dumps(armed.state))["runs"] == [["nas", "nightly", 2]]
+
+
+def test_nothing_is_held_to_go_on_while_nobody_watched(monkeypatch):
+    """A job was running when the program stopped, 20 hours ago; what became of it nobody knows."""
+    now = time.time_ns() // 1000
+    hour = 60 * MINUTE
+    rules = Rules()
+    rules.add("stuck", table="jobs", when="state == 'running'", for_="12h")
+    for hours, states in [(20, []), (0, ["pending"])]:
+        tables, later = sa.Tables(), sa.Tables()
+        job(tables, "scrub", "running", now - (hours + 1) * hour)
+        with arm(tables, rules) as armed:
+            assert armed.caught_up()
+            state = armed.state | {"saved": now - hours * hour - MINUTE}
+        job(later, "other", "finished", now)
+        with arm(later, rules, state=json.loads(json.dumps(state))) as armed:
+            assert armed.caught_up()
+            assert [row["state"] for row in armed.rows()] == states
+
+
+def test_what_was_told_acknowledged_and_silenced_is_saved():
+    now = time.time_ns() // 1000
+    tables, later, got = sa.Tables(), sa.Tables(), []
+    rules = Rules()
+    rules.add("full", table="pools", when="capacity_pct > 80")
+
+    def sample(tables: sa.Tables, tank: int, dozer: int, at: int) -> None:
+        zpools = {"tank": {"capacity": f"{tank}%"}, "dozer": {"capacity": f"{dozer}%"}}
+        event = encode_event("system-state", {"hostname": "nas", "zpools": zpools}, at)
+        tables.append(event, server="nas", received=at)
+
+    with arm(tables, rules) as armed:
+        assert armed.caught_up()
+        armed.silence("1h", pool="dozer")
+        sample(tables, 90, 90, now)
+        assert armed.drain()
+        armed.acknowledge()
+        state = json.loads(json.dumps(armed.state))
+    with arm(later, rules, got.append, state=state) as armed:
+        assert armed.caught_up() and armed.drain()
+        rows = {row["keys"]["pool"]: row for row in armed.rows()}
+        assert rows["tank"]["acknowledged"] and rows["dozer"]["silenced_until"]
+        assert got == [], "tank was told before, dozer is silenced"
+        armed.unsilence()
+        deadline = time.monotonic() + 15
+        while not got and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert [n.incident.keys["pool"] for n in got.pop().news] == ["dozer"]
+        sample(later, 70, 90, now + 1)
+        assert armed.drain()
+    assert [(n.what, n.incident.keys["pool"]) for n in got[0].news] == [("resolved", "tank")]
+
+
 def test_what_was_fetched_from_before_is_judged_in_its_place():
     """On connecting the pools are asked for, then the past is fetched; then rules are armed."""
     now = time.time_ns() // 1000
