@@ -266,8 +266,7 @@ class Fleet:
         started = reply.get("started") if isinstance(reply, dict) else None
         if not isinstance(started, list) or id not in started:
             raise RequestRefused(f"{session.name} did not start the job {id!r}: it answered {reply!r}.")
-        self.tables.set_job_commands(session.name, id, commands)
-        return 1 if before is None else before.run + 1
+        return self.tables.add_run(session.name, id, commands, 0 if before is None else before.run)
 
     async def kill(self, id: str, *, server: str | None, timeout: float) -> None:
         session = self.session(server)

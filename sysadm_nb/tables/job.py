@@ -31,6 +31,7 @@ class Job:
         "finished",
         "key",
         "keys",
+        "last_received",
         "last_time",
         "logs",
         "origin",
@@ -75,6 +76,7 @@ class Job:
         self.return_code: int | None = None
         self.bare_seen = False
         self.last_time = self.time
+        self.last_received = self.received
         self.updates = 0
         self.version = 0
         self.shaped = 0  # the version that last changed more than the percentage and the logs

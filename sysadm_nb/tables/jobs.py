@@ -165,6 +165,7 @@ class Jobs:
             self._read_percent(job, args)
         if lead[1] > job.last_time:
             job.last_time = lead[1]
+        job.last_received = lead[2]
         job.updates += 1
         self._touch(job)
         return job
@@ -215,6 +216,8 @@ class Jobs:
             and (commands is None or job.commands is None or job.commands == commands)
             and (started is None or job.server_started is None or job.server_started == started)
         ]
+        # What was going on when a connection was lost may be over: what is known to go on comes first.
+        going.sort(key=lambda job: job.state == "unknown")
         last = runs[-1]
         if state == "finished":
             ended = [
@@ -236,11 +239,12 @@ class Jobs:
         if bare:
             begun = ("pending", "unknown") if state == "pending" else ("pending", "running", "unknown")
             for job in going:
-                if job.state in begun and (not job.bare_seen or job.state == "unknown"):
+                resent = job.state == "unknown" and lead[4] == "last"
+                if job.state in begun and (not job.bare_seen or resent):
                     return job
             return self._begin(process_id, lead)
         if state == "pending":
-            going = [job for job in going if job.state in ("pending", "unknown")]
+            going = [job for job in going if job.state == "pending" or not job.bare_seen]
         if not going:
             if last.state == "finished" and started is not None and last.server_started == started:
                 return None  # late news of a run that has ended: a new one is announced before it is told of
@@ -296,6 +300,7 @@ class Jobs:
     ) -> None:
         time, server = lead[1], lead[3]
         job.last_time = max(job.last_time, time)
+        job.last_received = lead[2]
         finished = details.get("time_finished")
         if state == "finished":
             moment = self._moment(finished, server, time, True)
@@ -382,7 +387,8 @@ class Jobs:
     ) -> Job | None:
         """Take a job's commands from the dispatcher's list: generic jobs tell them only at their end.
 
-        A job that nobody told of begins here; one that ended after the list was asked for does not.
+        A job that nobody told of begins here; one that ended after the list was asked for does not. When
+        it ``asked`` for the list is on our own clock, as is the arrival of what told of the end.
         """
         runs = self.runs.get((lead[3], process_id), [])
         for job in runs:
@@ -394,12 +400,25 @@ class Jobs:
                     job.state = state
                 self._reshape(job)
                 return job
-        if any(job.commands == commands and job.last_time >= asked for job in runs) or state == "finished":
+        if any(j.commands == commands and j.last_received >= asked for j in runs) or state == "finished":
             return None
         job = self._begin(process_id, lead)
         job.set_commands(commands)
         job.state = state
         job.bare_seen = state == "running"
+        self._reshape(job)
+        return job
+
+    def accept(self, process_id: str, commands: list[str], after: int, lead: Lead) -> Job:
+        """A server took our request: the run behind number ``after`` is ours, whatever told of it by now."""
+        for job in self.runs.get((lead[3], process_id), []):
+            if job.run > after:
+                if job.commands is None:
+                    job.set_commands(commands)
+                    self._reshape(job)
+                return job
+        job = self._begin(process_id, lead)
+        job.set_commands(commands)
         self._reshape(job)
         return job
 
@@ -508,4 +527,6 @@ def _nearest_in_age(going: list[Job], details: dict[str, Any], now: int) -> Job:
     if started is None or finished is None:
         return going[0]
     duration = finished[0] - started[0]
-    return min(going, key=lambda job: abs((now - job.time) - duration))
+    # Of runs of like age, one that may be over already is the less likely: servers tell whole seconds.
+    doubt = {job.key: 2 * _SECOND if job.state == "unknown" else 0 for job in going}
+    return min(going, key=lambda job: abs((now - job.time) - duration) + doubt[job.key])

@@ -288,15 +288,15 @@ class Tables:
             )
             self._rows_since_flush += 1
 
-    def set_job_commands(
-        self, server: str, process_id: str, commands: list[str], state: str = "running"
-    ) -> None:
-        """Tell a job's commands, known from the request that queued it, before its events do."""
+    def add_run(self, server: str, process_id: str, commands: list[str], after: int) -> int:
+        """Note that a server took a request to run commands; returns which run of the process id that is.
+
+        Events may have told of it before the reply came. Runs up to ``after`` were there before the request.
+        """
         now = clock.time_ns() // 1000
         with self._lock:
             self._seq += 1
-            lead = (self._seq, now, now, server, "polled")
-            self._jobs.set_commands(process_id, commands, state, now - _LIST_TAKES_US, lead)
+            return self._jobs.accept(process_id, commands, after, (self._seq, now, now, server, "polled")).run
 
     def lose_jobs(self, server: str) -> None:
         """Mark what was going on at a server as unknown: the connection to it is gone."""
