@@ -463,14 +463,16 @@ def _remover(items: list[Any], item: Any) -> Callable[[], None]:
 
 
 def _seconds(span: str | float | timedelta) -> float:
-    if isinstance(span, (int, float)):
-        return float(span)
-    import pandas as pd
+    from sysadm_nb.tables import spans
 
+    if spans.is_number(span):
+        return float(span)
     try:
-        return float(pd.Timedelta(span).total_seconds())
+        return float(spans.timespan(span).total_seconds())
     except ValueError:
-        raise InputError(f'{span!r} is no span of time: use "1min", seconds or a timedelta.') from None
+        raise InputError(
+            f'{span!r} is no span of time: use "1min", a number of seconds or a timedelta.'
+        ) from None
 
 
 def _abandon(

@@ -254,6 +254,8 @@ def test_sampling_pools(monkeypatch) -> None:
                 monitor.sample_pools("10ms")
             with pytest.raises(InputError, match="no span"):
                 monitor.sample_pools("often")
+            with pytest.raises(InputError, match="no span"):
+                monitor.sample_pools("60")
 
 
 def test_closing(server) -> None:

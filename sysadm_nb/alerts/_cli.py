@@ -77,8 +77,11 @@ def _live(args: argparse.Namespace, rules: Any) -> int:
     from ..recording._cli import _named
     from ..server._cli import Stop
     from .armed import arm
+    from .durations import duration_us
 
     targets = [*args.notify, *os.environ.get("SYSADM_NB_NOTIFY", "").split()]
+    if args.remind is not None and duration_us(args.remind, "--remind") < 60_000_000:
+        raise InputError(f"--remind {args.remind} would tell more than once a minute: write --remind 4h.")
     state = _read_state(args.state)
     with Stop() as stop, Monitor() as monitor:
         if args.record is not None:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..errors import InputError
 from ..tables import job_updates
+from ..tables.spans import is_number
 from .conditions import RULE_TABLES
 from .evaluator import Evaluator, judge_rows
 from .incidents import incidents_frame
@@ -191,11 +192,15 @@ def moment_us(value: Moment) -> int | None:
     >>> moment_us("2026-11-23 07:00")
     1795417200000000
     """
-    if value is None or isinstance(value, int):
-        return value
+    if value is None:
+        return None
     try:
+        if is_number(value):
+            return int(value)
         stamp = pd.Timestamp(value)
-    except ValueError:
+        if pd.isna(stamp):
+            raise ValueError
+    except (ValueError, OverflowError):
         raise InputError(f"{value!r} is no time; write '2026-11-23 07:00'") from None
     stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
     return int(stamp.value) // 1000

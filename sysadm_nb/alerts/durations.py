@@ -8,9 +8,10 @@ from typing import TypeAlias
 import pandas as pd
 
 from ..errors import RuleError
+from ..tables.spans import is_number, timespan
 
 Duration: TypeAlias = str | timedelta | int | float
-"""``"30min"``, ``"6h"``, ``"14D"``, a timedelta, or seconds."""
+"""``"30min"``, ``"6h"``, ``"14D"``, a timedelta, or a number of seconds; text needs its unit."""
 
 
 def duration_us(value: Duration, what: str = "a duration") -> int:
@@ -27,12 +28,14 @@ def duration_us(value: Duration, what: str = "a duration") -> int:
     (1800000000, 90000000)
     """
     try:
-        if isinstance(value, bool):
-            raise ValueError
-        span = pd.Timedelta(seconds=value) if isinstance(value, int | float) else pd.Timedelta(value)
+        if is_number(value):
+            value = timedelta(microseconds=round(float(value) * 1e6))
+        span = timespan(value)
         micro = int(span // pd.Timedelta(microseconds=1))
     except (ValueError, TypeError, OverflowError):
-        raise RuleError(f"{what}: {value!r} is no duration; write '90s', '30min', '6h' or '14D'") from None
+        raise RuleError(
+            f"{what}: {value!r} is no duration; write '90s', '30min', '6h' or '14D', with the unit"
+        ) from None
     if pd.isna(span) or micro < 0:
         raise RuleError(f"{what}: {value!r} must not be negative or missing")
     return micro

@@ -25,6 +25,7 @@ import pandas as pd
 
 from ..errors import RuleError
 from ..tables.schema import Kind
+from ..tables.spans import timespan
 from .columns import Bools, Cat, Columns, Floats, Ints, as_text, text_test
 
 Type = Literal["number", "bool", "text", "time", "span"]
@@ -334,7 +335,7 @@ class _Compiler:
         text = str(node.value)
         try:
             if kind == "span":
-                moment = pd.Timedelta(text).as_unit("us").to_timedelta64()
+                moment = timespan(text).as_unit("us").to_timedelta64()
                 return lambda _: moment
             stamp = pd.Timestamp(text)
             stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")

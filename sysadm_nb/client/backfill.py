@@ -20,6 +20,7 @@ from sysadm_nb import wire
 from sysadm_nb.client.connection import Connection, now_us
 from sysadm_nb.errors import InputError, RequestRefused, RequestTimeout
 from sysadm_nb.tables import Tables
+from sysadm_nb.tables.spans import timespan
 
 LOGS = {
     "events-dispatcher": "dispatcher",
@@ -266,12 +267,12 @@ def parse_since(since: Any, now: int) -> int | None:
         return None
     try:
         if isinstance(since, str) and not since[:4].isdigit():
-            since = pd.Timedelta(since)
+            since = timespan(since)
         elif isinstance(since, str):
             try:
                 since = pd.Timestamp(since)
             except ValueError:
-                since = pd.Timedelta(since)
+                since = timespan(since)
         if hasattr(since, "total_seconds"):
             moment = now - round(float(since.total_seconds()) * SECOND)
         else:

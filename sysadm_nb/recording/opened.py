@@ -20,6 +20,7 @@ from sysadm_nb.errors import InputError, RecordingError
 from sysadm_nb.recording import file, parquet, reader
 from sysadm_nb.recording.reader import Note, Place, Selection
 from sysadm_nb.tables import SCHEMA, Tables
+from sysadm_nb.tables.spans import is_number
 
 log = logging.getLogger("sysadm_nb.recording")
 
@@ -92,8 +93,8 @@ def moment(value: str | datetime | int, newest: int) -> int:
     >>> moment("1970-01-01T00:00:01", 0), moment("2s", 10_000_000)
     (1000000, 8000000)
     """
-    if isinstance(value, int):
-        return value
+    if is_number(value):
+        return int(value)
     ago = _AGO.fullmatch(value.strip()) if isinstance(value, str) else None
     if ago is not None:
         return newest - int(float(ago[1]) * _SECONDS[ago[2][0].lower()] * 1_000_000)

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from sysadm_nb.errors import InputError
+from sysadm_nb.tables.spans import timespan
 from sysadm_nb.trends.rows import (
     CHUNK,
     DAY,
@@ -150,8 +151,7 @@ def _print(pools: pd.DataFrame, by: list[str]) -> tuple[object, ...]:
 
 def window_microseconds(window: object) -> int:
     try:
-        length = pd.Timedelta(window)  # type: ignore[arg-type]
-        micro = int(length.total_seconds() * 1e6)
+        micro = int(timespan(window).total_seconds() * 1e6)
     except (ValueError, TypeError) as error:
         raise InputError(f"{window!r} is no length of time: write for example '30D' or '12h'.") from error
     if micro <= 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -105,6 +106,8 @@ def test_sweep(rules):
         [85, "4h", 1],
     ]
     assert list(several.columns) == ["threshold", "for_", "incidents", "total", "longest"]
+    python, numpy = (rules.sweep("nearly full", for_=make(0, 28_800, 7_200)) for make in (range, np.arange))
+    pd.testing.assert_frame_equal(python, numpy)
 
 
 def test_what_cannot_be_swept(rules):

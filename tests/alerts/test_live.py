@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +21,8 @@ import sysadm_nb as sa
 from sysadm_nb.alerts import Evaluator, Rules, absent, arm
 from sysadm_nb.alerts.backtest import history, moment_us
 from sysadm_nb.alerts.feeding import Feed
+from sysadm_nb.cli import main
+from sysadm_nb.errors import InputError
 from sysadm_nb.recording.writer import Frame, Writer
 from sysadm_nb.wire import encode_event
 from tests.alerts.histories import MINUTE, START, risen
@@ -261,6 +264,15 @@ def test_watching_a_server_until_sigterm(tmp_path):
         assert past.records("incident")["rule"].tolist() == ["risen"]
 
 
+@pytest.mark.parametrize(("remind", "says"), [("3600", "with the unit"), ("30s", "more than once a minute")])
+def test_reminders_that_would_flood(tmp_path, capsys, remind, says):
+    rules = str(make_rules(tmp_path))
+    functions = str(tmp_path / "mine.py")
+    where = ["--server", "ws://127.0.0.1:1", "--user", "admin"]
+    assert main(["watch", rules, "--functions", functions, *where, "--remind", remind]) == 1
+    assert says in capsys.readouterr().err
+
+
 def test_ticks_are_the_servers_own_time(monkeypatch):
     """A server whose clock is a year behind is judged by its own clock, which goes on."""
     tables, rules = sa.Tables(), Rules()
@@ -412,3 +424,7 @@ def test_what_was_fetched_from_before_is_judged_in_its_place():
 def test_times_people_write():
     assert moment_us("2026-01-01") == START
     assert moment_us("2026-01-01T01:00+01:00") == START
+    assert moment_us(np.int64(START)) == moment_us(float(START)) == START
+    for missing in (pd.NaT, "NaT", np.nan, np.inf):
+        with pytest.raises(InputError, match="is no time"):
+            moment_us(missing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from sysadm_nb.alerts import Rule, Rules, absent, forecast_within, load, shipped
 from sysadm_nb.alerts.columns import Columns
 from sysadm_nb.alerts.conditions import RULE_TABLES
+from sysadm_nb.alerts.durations import duration_us
 from sysadm_nb.alerts.expressions import compile_expression
 from sysadm_nb.alerts.files import from_toml, to_toml
 from sysadm_nb.alerts.functions import sample_rows
@@ -77,6 +79,24 @@ def test_a_bad_rule_fails_when_it_is_added(options, says):
         Rules().add("r", table="pools", **options)
     assert says in str(error.value)
     assert "'r'" in str(error.value)
+
+
+@pytest.mark.parametrize("seconds", [1800, 1800.0, np.int64(1800), np.int16(1800), np.float32(1800), "1800s"])
+def test_numbers_are_seconds(seconds):
+    assert duration_us(seconds) == 1_800_000_000
+
+
+@pytest.mark.parametrize(
+    "bare", ["3600", " 30 ", "-5", "1 2", "", "1.5", True, np.bool_(True), np.nan, np.inf]
+)
+def test_text_without_a_unit_is_no_duration(bare):
+    with pytest.raises(RuleError, match="or '14D', with the unit"):
+        duration_us(bare)
+
+
+def test_lengths_of_time_of_every_library():
+    for same in (pd.Timedelta("30min"), np.timedelta64(30, "m"), datetime.timedelta(minutes=30), "0:30:00"):
+        assert duration_us(same) == 1_800_000_000
 
 
 def test_a_bad_table_and_a_taken_name():

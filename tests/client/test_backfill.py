@@ -266,7 +266,9 @@ def test_since(since, moment) -> None:
     assert parse_since(since, NOW) == moment
 
 
-@pytest.mark.parametrize("since", ["yesterday", "2026-11-24T00:00Z", datetime(2026, 11, 23), object(), "-3h"])
+@pytest.mark.parametrize(
+    "since", ["yesterday", "24", "2026-11-24T00:00Z", datetime(2026, 11, 23), object(), "-3h"]
+)
 def test_since_that_cannot_be(since) -> None:
     with pytest.raises(InputError, match=r"since=|time zone"):
         parse_since(since, NOW)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -183,6 +184,8 @@ def test_a_range_of_time_and_one_event(tmp_path: Path) -> None:
     assert sa.open_recording(path, start=pd.Timestamp("2026-11-26T13:00+01:00")).events.shape[0] == 2
     with pytest.raises(sa.errors.InputError, match="no time"):
         sa.open_recording(path, start="yesterday")
+    noon = int(pd.Timestamp("2026-11-26 12:00Z").value // 1000)
+    assert sa.open_recording(path, start=np.int64(noon)).events.shape[0] == 2  # microseconds, as of an int
     with pytest.raises(sa.errors.InputError, match="before end"):
         sa.open_recording(path, start="1d", end="2d")
 

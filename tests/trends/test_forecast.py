@@ -298,6 +298,8 @@ def test_bad_input_is_named(make: Make) -> None:
         {"level": 1.0},
         {"horizon": "soon"},
         {"window": "-1D"},
+        {"window": "5000000"},
+        {"window": 30 * 86_400},
     ):
         with pytest.raises(InputError):
             trends.forecast(pools, **options)  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ from sysadm_nb.server.demo.machine import Event, Machine
 from sysadm_nb.server.demo.storage import DAY, HOUR, SECOND
 from sysadm_nb.server.sockets import stop_accepting
 from sysadm_nb.server.source import BadRequest, Call, Publish
+from sysadm_nb.tables.spans import timespan
 
 LEAST_WAIT: Final = 0.05  # seconds: at great speeds events come in batches, twenty a second
 FASTEST: Final = 1_000_000  # eleven days a second: a tenth of what the simulation can do
@@ -48,7 +49,7 @@ class DemoMachine:
     speed : float, default 1
         Seconds of the machine's clock in a second of ours.
     history : str or timedelta, default "30D"
-        How long it has been running when it starts; anything ``pandas.Timedelta`` takes.
+        How long it has been running when it starts; anything ``pandas.Timedelta`` takes, with its unit.
     hold : bool, default False
         Let its clock stand still at the end of the history until `release`: so somebody can connect first
         and miss nothing.
@@ -208,7 +209,7 @@ class DemoMachine:
 
 def _microseconds(history: object) -> int:
     try:
-        length = pd.Timedelta(history) / pd.Timedelta("1us")  # type: ignore[arg-type]
+        length = timespan(history) / pd.Timedelta("1us")
     except (ValueError, TypeError):
         length = -1.0
     if not 0 <= length <= LONGEST_HISTORY:  # also not for NaT
