@@ -167,7 +167,7 @@ def compile_expression(text: str, schema: Mapping[str, Kind], where: str = "the 
         raise RuleError(f"{where}: the expression is {len(text)} characters long; {_LONGEST} is the limit")
     compiler = _Compiler(schema, where, text)
     try:
-        tree = ast.parse(_words_for_signs(text.strip()), mode="eval")
+        tree = ast.parse(words_for_signs(text), mode="eval")
         kind, run = compiler.visit(tree.body)
     except (SyntaxError, ValueError, tokenize.TokenError) as error:
         if isinstance(error, RuleError):
@@ -192,18 +192,25 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"{hint} There are: {', '.join(known)}"
 
 
-def _words_for_signs(text: str) -> str:
-    """``&`` and ``|`` bind as ``and`` and ``or`` do, which is what `DataFrame.eval` makes of them."""
+def words_for_signs(text: str) -> str:
+    """``&`` and ``|`` bind as ``and`` and ``or`` do, which is what `DataFrame.eval` makes of them.
+
+    >>> words_for_signs("capacity_pct > 80&health != 'A|B'")
+    "capacity_pct > 80 and health != 'A|B'"
+    """
+    text = text.strip()
     if "&" not in text and "|" not in text:
         return text
     words = {"&": "and", "|": "or"}
-    tokens = [
-        (tokenize.NAME, words[t.string])
-        if t.type == tokenize.OP and t.string in words
-        else (t.type, t.string)
-        for t in tokenize.generate_tokens(io.StringIO(text).readline)
-    ]
-    return tokenize.untokenize(tokens).strip()
+    lines = list(io.StringIO(text))
+    # from the end, so that what is still to be replaced stays where it was
+    for token in reversed(list(tokenize.generate_tokens(io.StringIO(text).readline))):
+        if token.type == tokenize.OP and token.string in words:
+            row, column = token.start
+            line = lines[row - 1]
+            before, after = line[:column].rstrip(" "), line[column + 1 :].lstrip(" ")
+            lines[row - 1] = f"{before} {words[token.string]} {after}"
+    return "".join(lines)
 
 
 class _Compiler:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import product
+from itertools import accumulate, product
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..errors import InputError, RuleError
 from .backtest import Moment, Source, backtest, clock_at, everything, moment_us
+from .expressions import words_for_signs
 from .rule import Rule, with_options
 
 WEEK_US: Final = 7 * 86_400_000_000
@@ -146,7 +147,7 @@ def threshold_of(expression: str) -> float | None:
     >>> threshold_of("health == 'ONLINE' and capacity_pct > 80")
     80.0
     """
-    found = _first_number(ast.parse(expression.strip(), mode="eval"))
+    found = _first_number(ast.parse(words_for_signs(expression), mode="eval"))
     return None if found is None else float(ast.literal_eval(found[1]))
 
 
@@ -167,15 +168,19 @@ def _in_order(node: ast.AST) -> Iterable[ast.AST]:
 
 
 def _moved(expression: str, by: float) -> str:
-    text = expression.strip()
+    text = words_for_signs(expression)
     tree = ast.parse(text, mode="eval")
     found = _first_number(tree)
     assert found is not None
     old = found[1]
     number = f"{round(float(ast.literal_eval(old)) + by, 9):.15g}"
-    assert old.end_col_offset is not None
+    assert old.end_lineno is not None and old.end_col_offset is not None
+    # the parser counts lines from 1 and bytes within the line
     raw = text.encode()
-    return (raw[: old.col_offset] + number.encode() + raw[old.end_col_offset :]).decode()
+    begins = [0, *accumulate(map(len, raw.splitlines(keepends=True)))]
+    start = begins[old.lineno - 1] + old.col_offset
+    end = begins[old.end_lineno - 1] + old.end_col_offset
+    return (raw[:start] + number.encode() + raw[end:]).decode()
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,15 @@ def test_what_cannot_be_swept(rules):
         ("80 < capacity_pct", 80, "90.5 < capacity_pct"),
         ("frag_pct * 2 > -5", -5, "frag_pct * 2 > 90.5"),
         ("contains(altroot, 'ü') and frag_pct > 1", 1, "contains(altroot, 'ü') and frag_pct > 90.5"),
+        ("(pool == 'ü' and\n   frag_pct > 1)\n", 1, "(pool == 'ü' and\n   frag_pct > 90.5)"),
+        ("(pool == 'ü' and\r\n  -\n1 < frag_pct)", -1, "(pool == 'ü' and\r\n  90.5 < frag_pct)"),
+        ("capacity_pct > 80 & frag_pct > 50", 80, "capacity_pct > 90.5 and frag_pct > 50"),
+        ("capacity_pct > 80&(frag_pct > 50)", 80, "capacity_pct > 90.5 and (frag_pct > 50)"),
+        (
+            "(pool != 'a&b' |\n capacity_pct > 80 & frag_pct > 5)",
+            80,
+            "(pool != 'a&b' or \n capacity_pct > 90.5 and frag_pct > 5)",
+        ),
     ],
 )
 def test_the_threshold_of_an_expression(when, number, moved):
