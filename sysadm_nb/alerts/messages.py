@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
@@ -17,6 +18,16 @@ from .expressions import nearest
 
 if TYPE_CHECKING:
     from .rule import Rule
+
+_SAMPLES: Final[dict[Kind, Any]] = {"float": 0.5, "int": 1, "bool": True, "category": "", "text": ""}
+_FORMATS: Final[dict[Kind, str]] = {
+    "float": "write a number as {{{0}:.1f}} or {{{0}:size}}",
+    "int": "write a number as {{{0}}} or {{{0}:size}}",
+    "bool": "write true or false as {{{0}}}",
+    "category": "write a text as {{{0}}}",
+    "text": "write a text as {{{0}}}",
+    "time": "write a time as {{{0}}}, which is UTC",
+}
 
 
 def message_of(rule: Rule, keys: Mapping[str, Any], row: Mapping[str, Any]) -> str:
@@ -32,13 +43,14 @@ def message_of(rule: Rule, keys: Mapping[str, Any], row: Mapping[str, Any]) -> s
 def _formatted(value: Any, spec: str) -> str:
     if value is None:
         return "?"
-    if spec == "size":
-        return format_size(value)
-    if spec == "time":
-        return str(pd.Timestamp(value, unit="us", tz="UTC").strftime("%Y-%m-%d %H:%M UTC"))
     try:
+        if spec == "size":
+            return format_size(value)
+        if spec == "time":
+            return str(pd.Timestamp(value, unit="us", tz="UTC").strftime("%Y-%m-%d %H:%M UTC"))
         return format(value, spec)
-    except ValueError:
+    except Exception:
+        # an odd value must not cost the message of an incident
         return str(value)
 
 
@@ -70,7 +82,28 @@ def message_parts(
             raise RuleError(f"{where}: message names no column: {name!r}{nearest(name, [*schema, 'value'])}")
         if conversion or "{" in (spec or ""):
             raise RuleError(f"{where}: message may format a column as in {{{name}:.1f}}, nothing else")
-    return tuple((literal, name, spec or "") for literal, name, spec, _ in parts)
+    return tuple(
+        (literal, name, "" if name is None else _checked(name, spec or "", schema.get(name, "float"), where))
+        for literal, name, spec, _ in parts
+    )
+
+
+def _checked(name: str, spec: str, kind: Kind, where: str) -> str:
+    """The format of a column in a message, if its values can be written so."""
+    if kind == "time" and spec in ("", "time"):
+        return "time"
+    if kind in ("float", "int") and spec == "size":
+        return spec
+    try:
+        # four digits are no width for a message, but would cost memory
+        if kind == "time" or re.search(r"\d{4}", spec):
+            raise ValueError
+        format(_SAMPLES[kind], spec)
+    except ValueError:
+        raise RuleError(
+            f"{where}: message cannot write {name!r} as {{{name}:{spec}}}; {_FORMATS[kind].format(name)}"
+        ) from None
+    return spec
 
 
 def written(when: Any) -> str:

@@ -45,7 +45,8 @@ class Rule:
     severity : {"info", "warning", "critical"}
     message : str, optional
         Text with columns in braces, ``"{pool} is {capacity_pct:.0f} % full"``; also ``{value}``, the measured
-        value. Sizes can be written as ``{free_bytes:size}``.
+        value. Numbers take Python's formats and ``{free_bytes:size}``, times are written in UTC, and what is
+        missing shows as ``?``.
     labels : mapping of str to str, optional
     max_gap : duration or None
         How long a gap the condition holds through; None lets it hold through any. In pools, system and

@@ -190,6 +190,15 @@ def test_low_values_and_peaks():
     assert found["message"].tolist() == ["tank: 9 left, 85.0 %"]
 
 
+def test_times_and_odd_values_in_messages():
+    rows = pools((0, 85), (15, 85))
+    rows["free_bytes"] = float("inf")
+    rows["received"] = rows["time"].mask(rows["pool"] == "tank")
+    rule = Rule("r", "pools", OVER, for_="15min", message="{time} {time:time} {free_bytes:size} {received}")
+    found = check(rule, rows, [(0, 15, None, None)])
+    assert found["message"].tolist() == ["2026-01-01 00:15 UTC 2026-01-01 00:15 UTC inf ?"]
+
+
 def test_functions():
     rows = pools((0, 85), (15, 85), (30, 70))
     check(Rule("r", "pools", lambda df: df["capacity_pct"] > 80), rows, [(0, 0, 30, "cleared")])

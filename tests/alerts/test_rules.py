@@ -23,6 +23,8 @@ from sysadm_nb.errors import RuleError
 from sysadm_nb.tables.schema import SCHEMA
 from tests.alerts.histories import risen
 
+OVER = "capacity_pct > 80"
+
 
 def unknown_function(rows):
     return rows["capacity"] > 80
@@ -66,6 +68,16 @@ def no_booleans(rows):
             "message names no column: 'capacity'; did you mean",
         ),
         ({"when": "capacity_pct > 80", "message": "{pool.__class__}"}, "message names no column"),
+        (
+            {"when": OVER, "message": "{pool:size}"},
+            "message cannot write 'pool' as {pool:size}; write a text",
+        ),
+        ({"when": OVER, "message": "{pool:time}"}, "write a text as {pool}"),
+        ({"when": OVER, "message": "{pool:.1f}"}, "write a text as {pool}"),
+        ({"when": OVER, "message": "{time:c}"}, "write a time as {time}, which is UTC"),
+        ({"when": OVER, "message": "{free_bytes:time}"}, "as {free_bytes:.1f} or {free_bytes:size}"),
+        ({"when": OVER, "message": "{value:%H}"}, "write a number as {value:.1f}"),
+        ({"when": OVER, "message": "{pool:9999999999}"}, "message cannot write 'pool'"),
         ({"when": "capacity_pct > 80", "message": "{pool"}, "write {{ and }} for plain braces"),
         ({"when": "capacity_pct > 80", "sevrity": "info"}, "no option 'sevrity'; did you mean 'severity'?"),
         ({"when": unknown_function}, "asks for column 'capacity'; did you mean 'capacity_pct'?"),
