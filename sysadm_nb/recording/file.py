@@ -53,6 +53,7 @@ CREATE INDEX records_kind_time ON records (kind, time);
 """
 
 _PART: Final = re.compile(r"\d{8}T\d{6}Z")
+_STAMP: Final = "%Y%m%dT%H%M%SZ"
 
 
 def locate(path: str | Path) -> Path:
@@ -83,7 +84,21 @@ def part_name(path: Path, time_us: int) -> Path:
     'tank-19700101T000000Z.sysadm'
     """
     begin = datetime.fromtimestamp(time_us // 1_000_000, UTC)
-    return path.with_name(f"{path.stem}-{begin:%Y%m%dT%H%M%SZ}{path.suffix}")
+    return path.with_name(f"{path.stem}-{begin:{_STAMP}}{path.suffix}")
+
+
+def part_after(path: Path, newest: Path, time_us: int) -> Path:
+    """Name of the part that begins at a time and follows ``newest``, also where the clock was set back.
+
+    >>> part_after(Path("tank.sysadm"), Path("tank-20261123T120000Z.sysadm"), 0).name
+    'tank-20261123T120001Z.sysadm'
+    """
+    following = part_name(path, time_us)
+    if newest == path or newest < following:  # the first part has no time in its name
+        return following
+    stamp = newest.name.removeprefix(f"{path.stem}-").removesuffix(path.suffix)
+    begin = datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
+    return part_name(path, int(begin.timestamp() + 1) * 1_000_000)
 
 
 @contextlib.contextmanager

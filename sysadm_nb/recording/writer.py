@@ -197,14 +197,12 @@ class Writer:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         (page_size,) = connection.execute("PRAGMA page_size").fetchone()
         full = self.rotate_bytes is not None and pages * page_size >= self.rotate_bytes
-        old = self.rotate_s is not None and now - self._began_us / 1e6 >= self.rotate_s
-        if not (full or old):
-            return
-        following = file.part_name(self.base, int(now * 1e6))
-        if following <= self.path:
+        # A clock that was set back makes the file begin in the future: that counts as age too.
+        old = self.rotate_s is not None and abs(now - self._began_us / 1e6) >= self.rotate_s
+        if not (full or old) or self.path == file.part_name(self.base, int(now * 1e6)):
             return  # within the same second: the next batch will do
         if file.parts(self.base)[-1] == self.path:  # otherwise another recorder was first
-            file.open_to_write(following).close()
+            file.open_to_write(file.part_after(self.base, self.path, int(now * 1e6))).close()
         self.close()
         self.open()
         if self.keep is not None:

@@ -14,6 +14,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -195,6 +196,37 @@ def test_two_recorders_rotate_into_the_same_files(tmp_path: Path) -> None:
     past = sa.open_recording(tmp_path / "tank.sysadm")
     assert past.events.groupby("server", observed=True).size().to_dict() == {"nas0": 1000, "nas1": 1000}
     assert len(file.parts(tmp_path / "tank.sysadm")) < 12
+
+
+def test_rotation_begins_also_where_the_recording_began_without(tmp_path: Path) -> None:
+    clock = Clock()
+    write(tmp_path / "tank.sysadm", [(NOON, state(0))])
+    writer = Writer(tmp_path / "tank.sysadm", rotate_bytes=200_000, keep=2, clock=clock)
+    for n in range(20):
+        clock.now += 60
+        writer.write([Frame(state(n), NOON + n * SECOND + k, "nas", "live") for k in range(100)])
+    writer.close()
+    parts = file.parts(tmp_path / "tank.sysadm")
+    assert len(parts) == 2
+    assert tmp_path / "tank.sysadm" not in parts
+    assert all(part.stat().st_size < 500_000 for part in parts)
+
+
+@pytest.mark.parametrize("options", [{"rotate_bytes": 200_000}, {"rotate_s": 3600}])
+def test_rotation_goes_on_in_order_where_the_clock_was_set_back(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    clock = Clock()
+    writer = Writer(tmp_path / "tank.sysadm", **options, clock=clock)
+    for n in range(40):
+        clock.now += 600 if n != 20 else -30 * 86_400
+        writer.write([Frame(state(n), NOON + n * SECOND + k, "nas", "live") for k in range(50)])
+        if n == 20:
+            before = len(file.parts(tmp_path / "tank.sysadm"))
+    writer.close()
+    assert len(file.parts(tmp_path / "tank.sysadm")) >= before + 3
+    told = sa.open_recording(tmp_path / "tank.sysadm").events.args.str.extract(r'"capacity":"(\d+)')[0]
+    assert told.astype(int).tolist() == [n for n in range(40) for _ in range(50)]
 
 
 def test_other_files_of_the_folder_are_no_parts(tmp_path: Path) -> None:
