@@ -242,7 +242,9 @@ class Recorder:
             while records and isinstance(item, Frame) and records[0].time <= item.received:
                 items.append(records.popleft())
             items.append(item)
-        self._queue = collections.deque([*items, *records])
+        # Not another queue: append_record has perhaps asked the loop to put something into this one.
+        self._queue.clear()
+        self._queue.extend([*items, *records])
 
     def _pause(self, error: Exception) -> None:
         self._failures += 1

@@ -386,6 +386,21 @@ def test_rotation_on_a_full_disk_loses_nothing(small_disk: Path) -> None:
     assert all(integrity(part) == "ok" for part in file.parts(small_disk / "tank.sysadm"))
 
 
+def test_a_label_put_in_while_rows_of_the_connection_are_taken_up_is_kept(tmp_path: Path) -> None:
+    monitor = FakeMonitor()
+    with record(monitor, tmp_path / "a.sysadm") as recorder:
+
+        async def at_once() -> None:
+            monitor.tables.append_connection("lost", server="nas")
+            recorder.append_record("label", NOON, {"name": "scrub"})
+            await recorder.flush()
+
+        recorder._loop.run(at_once())
+    past = sa.open_recording(tmp_path / "a.sysadm")
+    assert past.connection.what.tolist() == ["lost"]
+    assert len(past.records("label")) == 1
+
+
 # -- death --------------------------------------------------------------------------------------------------
 
 RECORDING_PROGRAM = """
