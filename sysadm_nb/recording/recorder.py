@@ -70,7 +70,8 @@ class Recorder:
     detail : str
         Why it is paused.
     written, lost : int
-        Frames committed, and frames that did not fit into the queue while paused.
+        Frames committed, and what was not: frames that did not fit into the queue while paused, and all that
+        was left in it when the recorder closed.
     """
 
     def __init__(
@@ -275,6 +276,8 @@ class Recorder:
         await asyncio.wrap_future(self._task)
         if self._queue:
             log.warning("%d frames are not in %s: %s", len(self._queue), self.path, self.detail)
+            self.lost += len(self._queue)
+            self._queue.clear()  # whoever closes once more finds nothing to count
 
     def close(self, *, wait: bool = True) -> None:
         """Commit what is queued and close the file; closing twice is fine.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -146,6 +147,26 @@ def test_record_waits_for_a_server_that_is_down_and_rotates(tmp_path: Path) -> N
     numbers = kept.events.args.str.extract(r'"number":(\d+)')[0].astype(int).tolist()
     assert numbers == list(range(numbers[0], 40))
     assert "lost" in kept.connection.what.tolist()
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits another process's files")
+def test_record_says_what_it_could_not_write(tmp_path: Path) -> None:
+    arguments = ("record", "tank.sysadm", "--user", "admin", "--server")
+    with (
+        sa.serve(users={"admin": "secret"}, sources=[]) as server,
+        program(*arguments, f"nas={server.url}", cwd=tmp_path, SYSADM_NB_PASSWORD="secret") as recording,
+    ):
+        recording.wait_for("nas: connected")
+        limit = 200_000  # as if the disk were full
+        resource.prlimit(recording.process.pid, resource.RLIMIT_FSIZE, (limit, limit))
+        for n in range(50):
+            server.publish("ups", {"number": n, "text": "x" * 20_000})
+        recording.wait_for("tank.sysadm: paused")
+        assert recording.end() == 1
+        written, lost = map(int, recording.wait_for(r"stopped: (\d+) frames recorded, (\d+) lost").groups())
+    past = sa.open_recording(tmp_path / "tank.sysadm")
+    assert past.events.shape[0] <= written
+    assert (past.events.event == "ups").sum() + lost >= 50
 
 
 def test_record_ends_when_nothing_can_be_recorded(tmp_path: Path) -> None:

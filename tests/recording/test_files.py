@@ -364,6 +364,7 @@ def test_closing_while_the_disk_is_full_says_what_is_lost(
     assert recorder.state == "closed"
     left = 3000 - recorder.written
     assert left > 0
+    assert recorder.lost == left
     assert f"{left} frames are not in {path}: the disk is full" in caplog.text
     assert integrity(path) == "ok"
 
