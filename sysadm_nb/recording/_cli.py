@@ -13,6 +13,10 @@ from sysadm_nb.server._cli import Stop
 
 _UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SPANS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+# Whole words: a month taken for a minute would, with --keep, delete what was to be kept.
+_SPAN: Final = re.compile(
+    r"(\d+(?:\.\d+)?)\s*(s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|weeks?)", re.IGNORECASE
+)
 
 
 def add_commands(subparsers: Any) -> None:
@@ -60,10 +64,10 @@ def _size(text: str) -> int:
 
 
 def _span(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])[a-z]*", text.strip(), re.IGNORECASE)
+    match = _SPAN.fullmatch(text.strip())
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no span of time: write 30min, 12h, 1d or 1w")
-    return float(match[1]) * _SPANS[match[2].lower()]
+    return float(match[1]) * _SPANS[match[2][0].lower()]
 
 
 def _record(args: argparse.Namespace) -> int:

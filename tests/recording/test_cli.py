@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import queue
 import re
@@ -210,6 +211,14 @@ def test_sizes(text: str, size: int) -> None:
     assert _size(text) == size
 
 
-@pytest.mark.parametrize(("text", "span"), [("30min", 1800), ("12h", 43_200), ("2 weeks", 1_209_600)])
+@pytest.mark.parametrize(
+    ("text", "span"), [("30min", 1800), ("12H", 43_200), ("1 day", 86_400), ("2 weeks", 1_209_600)]
+)
 def test_spans(text: str, span: float) -> None:
     assert _span(text) == span
+
+
+@pytest.mark.parametrize("text", ["1month", "1mo", "1ms", "1 hut", "1y", "d"])
+def test_what_is_no_span(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="write 30min, 12h, 1d or 1w"):
+        _span(text)
