@@ -78,7 +78,12 @@ def _record(args: argparse.Namespace) -> int:
 
     if args.keep is not None and (args.keep < 1 or (args.rotate_size is None and args.rotate_age is None)):
         raise InputError("--keep needs --rotate-size or --rotate-age, and a number of at least 1.")
-    targets = {name or str(parse_address(url)): url for name, url in map(_named, args.server)}
+    targets: dict[str, str] = {}
+    for given, url in map(_named, args.server):
+        name = given or str(parse_address(url))
+        if name in targets:  # one of them would not be recorded
+            raise InputError(f"Two servers have the name {name}: give each its own, --server NAME=URL.")
+        targets[name] = url
     options = {"user": args.user, "fingerprint": args.fingerprint, "since": args.since}
     tables = Tables(max_rows=20_000, max_text=32 * 2**20)  # for a backfill to compare with
     with Stop() as stop, Monitor(tables) as monitor:

@@ -192,6 +192,17 @@ def test_record_into_something_else_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "notes.txt").read_text() == "milk and bread, and more text\n"
 
 
+@pytest.mark.parametrize(
+    "servers", [("nas=ws://127.0.0.1:1", "nas=ws://127.0.0.1:2"), ("ws://127.0.0.1:1", "ws://127.0.0.1:1")]
+)
+def test_servers_with_one_name_are_refused(tmp_path: Path, servers: tuple[str, str]) -> None:
+    given = [word for server in servers for word in ("--server", server)]
+    with program("record", "a.sysadm", *given, "--user", "admin", cwd=tmp_path) as recording:
+        recording.wait_for("Two servers .* name", 10)
+        assert recording.process.wait(20) == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_replay_serves_until_sigterm(tmp_path: Path) -> None:
     write(tmp_path / "a.sysadm", [(NOON, state(10)), (NOON + 3600 * SECOND, snapshot("tank/home"))])
     with program("replay", "a.sysadm", "--speed", "36000", cwd=tmp_path) as replay:
