@@ -150,7 +150,10 @@ class Player:
                 await self._wait(None if self.state == "paused" else 0.02)
                 self._anchor = (asyncio.get_running_loop().time(), self.position)
                 continue
-            if not self._ahead and not await self._read():
+            more = bool(self._ahead) or await self._read()
+            if self.state == "paused":
+                continue  # it was paused while it read
+            if not more:
                 self.state = "finished"
                 await self._wait(LOOK_AGAIN_S)
                 continue

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from websockets.asyncio.client import connect
 
 import sysadm_nb as sa
 from sysadm_nb import wire
+from sysadm_nb.recording import player
 from sysadm_nb.recording.player import with_time
 from tests.recording.samples import DAY, NOON, SECOND, finished, running, snapshot, state, write
 
@@ -150,6 +153,34 @@ def test_pause_resume_and_seek(past: Path) -> None:
 
     with sa.replay(past, speed=2) as server:
         asyncio.run(scenario())
+
+
+def test_a_pause_that_comes_while_it_reads_ahead_holds(past: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+    take = player._take
+
+    def slowly(*args: Any) -> Any:
+        reading.set()
+        assert go_on.wait(20)
+        return take(*args)
+
+    monkeypatch.setattr(player, "_take", slowly)
+    with sa.replay(past, INF) as server, sa.connect(server) as monitor:
+        assert reading.wait(20)
+        server.pause()
+        go_on.set()
+        time.sleep(0.3)
+        assert server.state == "paused"
+        assert len(monitor.events) == 0
+        server.resume()
+        wait_for(server, "finished")
+        reading.clear()
+        go_on.clear()
+        assert reading.wait(20)  # it looks whether the recording has grown
+        server.pause()
+        go_on.set()
+        time.sleep(0.3)
+        assert server.state == "paused"
 
 
 def test_a_client_that_comes_late_gets_the_state_so_far(past: Path) -> None:
