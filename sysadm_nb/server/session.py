@@ -163,9 +163,7 @@ class Session:
         self._logout()
         if name == "auth_clear":
             return _ANSWERED
-        failures = self._services.failures
-        if failures.blocked(self.address):
-            raise Refused(401, closes=True)
+        self._refuse_blocked()
         if name == "auth":
             token = await self._by_password(fields)
         elif name == "auth_token":
@@ -176,16 +174,20 @@ class Session:
             raise Refused(401)
         if token is None:
             log.warning("failed login (%s) from %s", name, self.address)
-            blocks = failures.failed(self.address)
+            blocks = self._services.failures.failed(self.address)
             if blocks:
                 log.warning("logins from %s are blocked", self.address)
             raise Refused(401, closes=blocks)
-        failures.succeeded(self.address)
+        self._services.failures.succeeded(self.address)
         self._token = token
         if not self.known:
             self.known = True
             self._services.hub.join(self._carrier)
         return [token, int(self._services.limits.token_life)]
+
+    def _refuse_blocked(self) -> None:
+        if self._services.failures.blocked(self.address):
+            raise Refused(401, closes=True)
 
     async def _by_password(self, fields: dict[str, Any]) -> str | None:
         user, password = fields.get("username"), fields.get("password")
@@ -197,7 +199,11 @@ class Session:
             raise Refused(401)
         if self._relayed:
             raise Refused(401)  # a bridge's owner could read it
-        role = await self._services.users.check(user, password)
+        async with self._services.users.turn:
+            # Others of this address may have failed while it waited. Nobody has a turn before the failure of
+            # the one before is counted: from here to there nothing else is awaited.
+            self._refuse_blocked()
+            role = await self._services.users.check(user, password)
         return self._issue(user, role)
 
     def _by_token(self, fields: dict[str, Any]) -> str | None:

@@ -70,7 +70,8 @@ class Users:
         self._stamp: tuple[int, int] | None = None
         self._told = ""
         self._entries: dict[str, _Entry] = {}
-        self._hashing = asyncio.Semaphore(1)  # a flood of logins may take one core and 16 MiB, not more
+        self.turn = asyncio.Semaphore(1)
+        """Held around `check`: a flood of logins may take one core and 16 MiB, not more."""
         if isinstance(users, Mapping):
             for name, value in users.items():
                 password, role = value if isinstance(value, tuple) else (value, "wheel")
@@ -119,7 +120,10 @@ class Users:
         return entry.role if entry else None
 
     async def check(self, name: object, password: object) -> str | None:
-        """The role of the user if the password is right, else None; an unknown user takes as long."""
+        """The role of the user if the password is right, else None; an unknown user takes as long.
+
+        Wait for your `turn` first.
+        """
         if not isinstance(name, str) or not isinstance(password, str) or len(password) > _MAX_PASSWORD:
             return None
         self._refresh()
@@ -127,9 +131,8 @@ class Users:
         if entry.cost is None:
             digest = _hash(password, None, entry.salt)
         else:
-            async with self._hashing:
-                # hashlib releases the GIL: events go out meanwhile
-                digest = await asyncio.to_thread(_hash, password, entry.cost, entry.salt)
+            # hashlib releases the GIL: events go out meanwhile
+            digest = await asyncio.to_thread(_hash, password, entry.cost, entry.salt)
         right = hmac.compare_digest(digest, entry.digest)
         return entry.role if right and entry is not self._nobody else None
 

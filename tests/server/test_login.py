@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -12,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 import sysadm_nb as sa
 from sysadm_nb.errors import InputError
 from sysadm_nb.server import Limits
+from sysadm_nb.server import users as users_module
 from sysadm_nb.server.limits import Limits as L
 from sysadm_nb.server.login import Failures, Tokens
 from sysadm_nb.server.session import TOO_MANY
@@ -102,6 +105,31 @@ def test_five_failures_block_the_address() -> None:
             assert stranger.wait_closed() == (1000, TOO_MANY)
         # Who was inside stays.
         assert inside.request("rpc", "query", {})["name"] == "response"
+
+
+def test_guesses_at_the_same_time_are_no_more_than_five(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that wait for their turn to be hashed do not get one once their address is blocked."""
+    hashed: list[str] = []
+    hash_it = users_module._hash
+
+    def counted(password: str, *rest: Any) -> bytes:
+        hashed.append(password)
+        return hash_it(password, *rest)
+
+    save_user(tmp_path / "users", "admin", "right")
+    with sa.serve(users=tmp_path / "users", sources=[]) as server, contextlib.ExitStack() as opened:
+        monkeypatch.setattr(users_module, "_hash", counted)
+        clients = [opened.enter_context(dial(server.url, login=False)) for _ in range(12)]
+        for number, client in enumerate(clients):
+            password = "right" if number == 9 else f"guess {number}"
+            client.send("rpc", "auth", {"username": "admin", "password": password})
+        for client in clients:
+            reply = client.receive()
+            assert reply is not None
+            assert reply["args"]["code"] == "401"
+    assert len(hashed) == 5
 
 
 def test_empty_passwords_let_nobody_in_and_block_nobody() -> None:
