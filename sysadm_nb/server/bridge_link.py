@@ -21,6 +21,7 @@ from sysadm_nb.client.opening import Verify, connect_once
 from sysadm_nb.client.policy import is_permanent, pause_before_retry
 from sysadm_nb.client.relay import Relay
 from sysadm_nb.errors import ConnectionLost, InputError, LoginRefused, SysadmError
+from sysadm_nb.server.bridge import LIMITS as BRIDGE_LIMITS
 from sysadm_nb.server.limits import Limits, Rate
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ KEY: Final = "bridge.pem"
 REFUSED_PAUSE: Final = 660.0  # seconds; a bridge that counts failures forgets them after ten quiet minutes
 KEYS_CHECK: Final = 1.0  # seconds between looks whether other keys may log in here by now
 INBOX: Final = 1000  # frames of one client that may wait
+_LONGEST: Final = BRIDGE_LIMITS.frame_bytes // 4  # characters that fit into a frame, whatever they are
 
 
 class BridgeLink:
@@ -222,12 +224,23 @@ class Guest:
 
     def _send(self, text: str) -> None:
         frame = wire.encode_relay(self._peer, text, self._encoded)
+        if len(frame) > _LONGEST and len(frame.encode("utf-8", "replace")) > BRIDGE_LIMITS.frame_bytes:
+            # The bridge would close the connection, and with it those of all clients.
+            log.warning("%d characters are too many for the bridge: not sent to %s", len(frame), self._peer)
+            self._refuse(text)
+            return
         self._waiting += len(frame)
         if self._waiting > self._limits.buffer_bytes + len(frame):
             log.warning("dropped %s: too slow, %d characters were waiting", self._peer, self._waiting)
             self.end()
         else:
             self._outbox.put_nowait(frame)
+
+    def _refuse(self, text: str) -> None:
+        """Let nobody wait for a reply that is too long to be sent."""
+        message = wire.decode(text)
+        if isinstance(message, wire.Reply):
+            self._send(wire.encode_error(400, message.id))
 
     async def _live(self) -> None:
         sending = asyncio.create_task(self._send_on())

@@ -1,7 +1,7 @@
 """The requests of a logged-in client, one small function each.
 
-A call gets the server's parts, the client's login and the request's ``args``; it returns the ``args`` of the
-reply, or raises `Refused`.
+A call gets the server's parts, the client's login, the request's ``args`` and where it comes from; it returns
+the ``args`` of the reply, or raises `Refused`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import base64
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sysadm_nb import wire
 from sysadm_nb.errors import InputError
 from sysadm_nb.server.dispatcher import Dispatcher, Full
 from sysadm_nb.server.keys import Keys
 from sysadm_nb.server.login import Login
-from sysadm_nb.server.logs import Logs
+from sysadm_nb.server.logs import RELAYED_BYTES, REPLY_BYTES, Logs
 from sysadm_nb.server.source import BadRequest, Call
 
 
@@ -52,10 +52,17 @@ class Parts:
         return login.role == "wheel"
 
 
-Handler = Callable[[Parts, Login, Any, str], Any | Awaitable[Any]]
+class Caller(NamedTuple):
+    """Where a request comes from."""
+
+    address: str
+    relayed: bool  # over a bridge
 
 
-async def call(parts: Parts, login: Login, namespace: str, name: str, args: Any, address: str) -> Any:
+Handler = Callable[[Parts, Login, Any, Caller], Any | Awaitable[Any]]
+
+
+async def call(parts: Parts, login: Login, namespace: str, name: str, args: Any, caller: Caller) -> Any:
     """Answer one request.
 
     Raises
@@ -67,7 +74,7 @@ async def call(parts: Parts, login: Login, namespace: str, name: str, args: Any,
     where = f"{namespace.lower()}/{name}"
     handler = _HANDLERS.get(where)
     if handler is not None:
-        answer = handler(parts, login, args, address)
+        answer = handler(parts, login, args, caller)
         return await answer if inspect.isawaitable(answer) else answer
     source = parts.sources.get(where)
     if source is None:
@@ -80,7 +87,7 @@ async def call(parts: Parts, login: Login, namespace: str, name: str, args: Any,
         raise Refused(400) from None
 
 
-def _query(parts: Parts, login: Login, args: Any, address: str) -> dict[str, str]:
+def _query(parts: Parts, login: Login, args: Any, caller: Caller) -> dict[str, str]:
     """What is there, and what this user may do with it; look here before a call that needs ``wheel``."""
     write = "read/write" if parts.may_write(login) else "read"
     found = {
@@ -97,7 +104,7 @@ def _action(args: Any) -> str:
     return str(args["action"]).lower()
 
 
-def _dispatcher(parts: Parts, login: Login, args: Any, address: str) -> dict[str, Any]:
+def _dispatcher(parts: Parts, login: Login, args: Any, caller: Caller) -> dict[str, Any]:
     action = _action(args)
     if action == "list":
         return {"jobs": parts.dispatcher.jobs()}
@@ -105,7 +112,7 @@ def _dispatcher(parts: Parts, login: Login, args: Any, address: str) -> dict[str
         raise Refused(400)
     if not (parts.allow_run and parts.may_write(login)):
         raise Refused(403)
-    return _run(parts, args, address) if action == "run" else _kill(parts, args)
+    return _run(parts, args, caller.address) if action == "run" else _kill(parts, args)
 
 
 def _run(parts: Parts, args: Mapping[str, Any], address: str) -> dict[str, Any]:
@@ -151,13 +158,13 @@ def _kill(parts: Parts, args: Mapping[str, Any]) -> dict[str, Any]:
     return {"killed": {"jobs": parts.dispatcher.kill([item for item in ids if isinstance(item, str)])}}
 
 
-def _logs(parts: Parts, login: Login, args: Any, address: str) -> dict[str, Any]:
+def _logs(parts: Parts, login: Login, args: Any, caller: Caller) -> dict[str, Any]:
     if _action(args) != "read_logs":
         raise Refused(400)
-    return parts.logs.read(args)
+    return parts.logs.read(args, RELAYED_BYTES if caller.relayed else REPLY_BYTES)
 
 
-def _settings(parts: Parts, login: Login, args: Any, address: str) -> dict[str, Any]:
+def _settings(parts: Parts, login: Login, args: Any, caller: Caller) -> dict[str, Any]:
     action = _SETTINGS.get(_action(args))
     if action == "list":
         return dict(parts.keys.listed())

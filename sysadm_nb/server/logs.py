@@ -28,7 +28,10 @@ TEXT_LOGS: Final = ("hostinfo", "dispatcher")
 NAMES: Final = (*EVENT_LOGS.values(), *TEXT_LOGS)
 
 _DEFAULT_US: Final = 12 * 3600 * 10**6
-_REPLY_BYTES: Final = 32 * 2**20  # a reply is one frame: leave room in a client's 64 MiB
+_KEY_BYTES: Final = 32  # what an entry's time takes in a reply
+REPLY_BYTES: Final = 32 * 2**20  # a reply is one frame: leave room in a client's 64 MiB
+RELAYED_BYTES: Final = 5 * 2**20
+"""Less goes over a bridge: base64 adds a third, and 8 MiB may wait for a client."""
 
 
 class Log:
@@ -79,7 +82,7 @@ class Logs:
         """Add a line to ``hostinfo``: who connected, who ran what."""
         self._logs["hostinfo"].add(self._clock(), _json(text))
 
-    def read(self, args: Mapping[str, Any]) -> dict[str, Any]:
+    def read(self, args: Mapping[str, Any], room: int = REPLY_BYTES) -> dict[str, Any]:
         """Answer ``read_logs``.
 
         Parameters
@@ -87,6 +90,8 @@ class Logs:
         args : mapping
             ``logs``: a name or a list of names, by default all. ``time_format`` with ``start_time`` and
             ``end_time``: see `read_time`. Without a range the last twelve hours.
+        room : int
+            Bytes the reply may have; where there is more, the newest entries are given.
         """
         wanted = args.get("logs")
         names = (
@@ -99,13 +104,12 @@ class Logs:
         start = now - _DEFAULT_US if start is None else start
         end = now if end is None else end
         reply: dict[str, Any] = {}
-        room = _REPLY_BYTES
         for name in NAMES:
             if name in names:
                 entries = self._logs[name].between(start, end)
-                while entries and sum(len(text) for _, text in entries) > room:
+                while entries and _size(entries) > room:
                     del entries[: len(entries) // 2 or 1]  # the newest are kept
-                room -= sum(len(text) for _, text in entries)
+                room -= _size(entries)
                 if entries:
                     reply[name] = _by_time(entries)
         return reply
@@ -113,6 +117,10 @@ class Logs:
 
 def _json(text: str) -> bytes:
     return wire.dump_json(text).encode("utf-8", "replace")
+
+
+def _size(entries: list[tuple[int, bytes]]) -> int:
+    return sum(len(text) + _KEY_BYTES for _, text in entries)
 
 
 def _by_time(entries: list[tuple[int, bytes]]) -> dict[str, Any]:

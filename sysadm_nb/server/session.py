@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sysadm_nb import wire
 from sysadm_nb.server import tls
-from sysadm_nb.server.calls import Parts, Refused, call
+from sysadm_nb.server.calls import Caller, Parts, Refused, call
 from sysadm_nb.server.hub import Carrier, Hub
 from sysadm_nb.server.limits import Limits
 from sysadm_nb.server.login import Failures, Login, Tokens, is_token, random_word
@@ -111,8 +111,9 @@ class Session:
 
     async def _call(self, request: wire.Request, login: Login) -> None:
         try:
+            caller = Caller(self.address, self._relayed)
             args = await call(
-                self._services.parts, login, request.namespace, request.name, request.args, self.address
+                self._services.parts, login, request.namespace, request.name, request.args, caller
             )
         except Refused as refusal:
             self._refuse(request, refusal)

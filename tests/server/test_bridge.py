@@ -22,7 +22,7 @@ from sysadm_nb.client import keys
 from sysadm_nb.client.address import parse_address
 from sysadm_nb.client.fleet import Fleet
 from sysadm_nb.client.login import Login
-from sysadm_nb.errors import CertificateUnknown, InputError, LoginRefused
+from sysadm_nb.errors import CertificateUnknown, InputError, LoginRefused, RequestRefused
 from sysadm_nb.server.bridge import Bridge, Peer
 from sysadm_nb.server.core import EventServer
 from sysadm_nb.server.limits import Limits
@@ -662,3 +662,32 @@ def test_clients_of_a_bridge_and_of_the_servers_own_port_are_served_alike(home, 
             await until(lambda: nas.clients == 0)
 
     run(scenario())
+
+
+def test_nothing_too_long_for_a_bridge_is_sent_to_it(home, certified, key, caplog):
+    """The bridge would close the server's connection, and with it those of all clients."""
+
+    async def scenario():
+        async with (
+            bridge(certified, home, key) as running,
+            server(home, running, "nas1", key) as nas,
+        ):
+            for number in range(14):
+                nas.publish("dispatcher", {"process_id": str(number), "x": "y" * 1_000_000})
+            nas._services.parts.sources["host/long"] = long
+            async with watching(running, key, Tables(max_text=2**28), timeout=20) as fleet:
+                await until(lambda: connected(fleet, "nas1"))
+                reply = await fleet.request("rpc", "logs", {"action": "read_logs"}, server="nas1")
+                assert list(reply["events-dispatcher"].values())[-1]["process_id"] == "13"
+                with pytest.raises(RequestRefused):
+                    await fleet.request("host", "long", {}, server="nas1")
+                nas.publish("dispatcher", {"process_id": "long", "x": "y" * 13_000_000})
+                rights = await fleet.request("rpc", "query", {}, server="nas1")
+                assert rights["rpc/logs"] == "read/write"
+
+    async def long(args):
+        return "y" * 13_000_000
+
+    run(scenario())
+    assert len([record for record in caplog.records if "too many for the bridge" in record.message]) == 2
+    assert "is gone" not in caplog.text

@@ -129,6 +129,15 @@ def test_memory_is_bounded() -> None:
     assert 150 < len(ids) < 250 and ids[-1] == "job9999"
 
 
+def test_a_reply_has_the_newest_that_fit_with_their_times() -> None:
+    logs = filled([NOW + number for number in range(10_000)])
+    asked = {"action": "read_logs", "end_time": "1795418683", "time_format": "time_t_seconds"}
+    reply = logs.read(asked, 100_000)
+    ids = [entry["process_id"] for entry in json.loads(wire.dump_json(reply))["events-dispatcher"].values()]
+    assert ids[-1] == "job9999"
+    assert 25_000 < len(wire.dump_json(reply)) <= 100_000
+
+
 def test_all_logs_of_a_server() -> None:
     with (
         sa.serve(users={"admin": "secret"}, sources=[], allow_run=True) as server,
