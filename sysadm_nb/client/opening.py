@@ -41,6 +41,13 @@ _quiet.setLevel(logging.INFO)  # at DEBUG it would log frames, a login's passwor
 Verify = bool | str | os.PathLike[str]
 
 
+class _Connect(websockets_client.connect):
+    """Stays where it was sent: what is checked of an address would not hold where a redirect leads."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
 async def open_link(address: Address, verify: Verify, fingerprint: str | None, timeout: float) -> Link:
     """Open the socket and check the certificate; nothing secret has been sent yet."""
     if fingerprint is None:
@@ -58,7 +65,7 @@ async def open_link(address: Address, verify: Verify, fingerprint: str | None, t
         return links[-1]
 
     try:
-        link = await websockets_client.connect(
+        link = await _Connect(
             address.url,
             ssl=context,
             compression=None if address.local else "deflate",
@@ -114,6 +121,12 @@ def _explain(error: Exception, address: Address, timeout: float, spoke: bool) ->
             "the server runs."
         )
     if isinstance(error, InvalidStatus):
+        elsewhere = error.response.headers.get_all("Location")
+        if elsewhere:
+            return NotSysadm(
+                f"{address} sends its visitors on to {wire.shell_text(elsewhere[0])!r}, which is not "
+                "followed: if that is the server, connect to it by its own address."
+            )
         return NotSysadm(
             f"{address} answers with HTTP status {error.response.status_code} instead of a WebSocket: that "
             "is a web "

@@ -94,6 +94,23 @@ def test_a_peer_that_is_no_sysadm_server(talk, scheme: str, said: str) -> None:
     asyncio.run(main())
 
 
+def test_a_redirect_is_named_and_not_followed() -> None:
+    async def main() -> None:
+        async with scripted() as script:
+
+            async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await reader.readuntil(b"\r\n\r\n")
+                head = f"HTTP/1.1 302 Found\r\nLocation: {script.url}/x\r\nContent-Length: 0\r\n\r\n"
+                writer.write(head.encode())
+
+            async with peer(redirect) as port:
+                with pytest.raises(NotSysadm, match=rf"sends its visitors on to '{script.url}/x'"):
+                    await attempt(f"ws://127.0.0.1:{port}", user="root", password="secret")
+            assert script.requests == []
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(("talk", "said"), [(web, "HTTP status 404"), (mail, "WebSocket handshake")])
 def test_a_tls_server_that_is_no_sysadm_server(tmp_path, talk, said: str) -> None:
     async def main() -> None:
