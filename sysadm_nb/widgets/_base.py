@@ -124,9 +124,9 @@ class View(anywidget.AnyWidget):
             raise TypeError(f"{type(self).__name__} has no option {unknown[0]!r}; it has {has}.")
         self.model = model
         self._source = weakref.ref(source)
-        self._lock = (
-            threading.RLock()
-        )  # between the loop thread's refresh and a full state asked for elsewhere
+        # Between the loop thread's refresh and a full state asked for elsewhere; a model that is worked on by
+        # further threads brings it along.
+        self._lock = getattr(model, "guard", None) or threading.RLock()
         self._loop: loop.LoopThread | None = None
         self._undo: list[Callable[[], None]] = []
         self._static: list[Any] = []

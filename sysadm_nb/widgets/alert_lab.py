@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from ..alerts.files import load
 from ..errors import InputError
 from ._base import View, tables_of
 from .alert_lab_model import LabModel
+
+CLOSE_S = 5.0
 
 
 class AlertLab(View):
@@ -58,6 +61,7 @@ class AlertLab(View):
         self.lab = model
         self.armed: Armed | None = None
         self._notify = notify
+        self._looking = False
         model.state.set("path", str(path))
         model.state.set("note", None)
         model.state.set("armed", None)
@@ -74,8 +78,25 @@ class AlertLab(View):
 
     def edit(self, **setting: Any) -> None:
         """Set something, as the controls do: ``lab.edit(threshold=85, for_s=3600)``."""
-        with self._lock:
-            self.lab.edit(**setting)
+        self.lab.edit(**setting)
+
+    # ---- the past goes on ----------------------------------------------------------------------------------
+
+    def _refresh(self) -> None:
+        """Nothing: a look at a long past takes seconds, and this is called on the loop thread."""
+
+    def _tick(self) -> None:
+        super()._tick()
+        if not self._closed and self._loop is not None and not self._looking and self.lab.due(time.time()):
+            self._looking = True
+            self._loop.start(self._guard(self._look()))
+
+    async def _look(self) -> None:
+        """At the rows that are new; on a thread of its own, for the loop's has sockets to serve."""
+        try:
+            await loop.in_thread(self.lab.refresh, time.time())
+        finally:
+            self._looking = False
 
     # ---- what the browser asks for; on the loop thread -----------------------------------------------------
 
@@ -83,10 +104,10 @@ class AlertLab(View):
         """Controls moved. The answer does not wait for the timer: the chart follows the hand."""
 
         def work() -> None:
-            with self._lock:
-                try:
-                    self.lab.edit(**setting)
-                finally:
+            try:
+                self.lab.edit(**setting)
+            finally:
+                with self._lock:
                     self.lab.state.set("answered", n)
 
         try:
@@ -110,11 +131,7 @@ class AlertLab(View):
         await self._then(self.lab.toggle, start, end, key)
 
     async def _then(self, work: Any, *args: Any) -> None:
-        def locked() -> None:
-            with self._lock:
-                work(*args)
-
-        await loop.in_thread(locked)
+        await loop.in_thread(work, *args)
         self._send_now()
 
     async def do_save(self, path: str) -> None:
@@ -173,4 +190,10 @@ class AlertLab(View):
 
     def close(self) -> None:
         """Close the lab; a rule armed in it stays on guard (``lab.armed.disarm()``)."""
-        super().close()
+        # what is being worked out ends first, so that no thread is left; a very long look is not waited for
+        waited = not loop.on_loop_thread() and self.lab.working.acquire(timeout=CLOSE_S)
+        try:
+            super().close()
+        finally:
+            if waited:
+                self.lab.working.release()

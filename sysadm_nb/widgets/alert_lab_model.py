@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import threading
+import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -101,15 +105,27 @@ def choices() -> dict[str, list[list[str]]]:
 class LabModel:
     """The lab without a browser.
 
+    To read a table and to try a rule on it may take seconds: both happen on any thread, one at a time, and
+    what they made goes into ``state`` at their end, all at once.
+
     Parameters
     ----------
     tables : Tables
         Of a monitor or recording.
+
+    Attributes
+    ----------
+    working : RLock
+        Held while something is worked out. Never wait for it with ``guard`` held.
+    guard : RLock
+        Held while ``state`` is read or written, which is short.
     """
 
     def __init__(self, tables: Any) -> None:
         self.tables = tables
         self.state = State()
+        self.working, self.guard = threading.RLock(), threading.RLock()
+        self._made: dict[str, Any] = {}  # values as they were worked out last
         self.setting = Setting()
         self.other: Setting | None = None
         self.key: str | None = None
@@ -119,23 +135,41 @@ class LabModel:
         self._connection: pd.DataFrame | None = None
         self._read: tuple[str, int] | None = None
         self._due = 0.0
-        self.state.set("choices", choices())
-        self.state.set("signs", SIGNS)
+        self._made |= {"choices": choices(), "signs": SIGNS}
         self.edit()
 
     # ---- the past --------------------------------------------------------------------------------------
 
+    def due(self, now: float) -> bool:
+        """Whether the table has grown and it is time to look at it again."""
+        return now >= self._due and self._read != self._size()
+
     def refresh(self, now: float) -> None:
+        with self.working:
+            if not self.due(now):
+                return
+            self._due = now + REREAD_S
+            begun = time.perf_counter()
+            self.edit()
+            # where a look takes long, it takes a fifth of the time and no more
+            self._due = now + max(REREAD_S, 5 * (time.perf_counter() - begun))
+
+    def _size(self) -> tuple[str, int]:
         table = self.setting.table
-        count = self.tables.count("events" if table == "jobs" else table)
-        if self._read == (table, count) or now < self._due:
-            return
-        self._due = now + REREAD_S
-        self.edit()
+        return table, self.tables.count("events" if table == "jobs" else table)
+
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[None]:
+        with self.working:
+            try:
+                yield
+            finally:
+                with self.guard:
+                    for name, value in self._made.items():
+                        self.state.set(name, value)
 
     def _load(self) -> None:
-        table = self.setting.table
-        count = self.tables.count("events" if table == "jobs" else table)
+        table, count = self._size()
         if self._read == (table, count):
             return
         frames = history([table, "connection"], self.tables)
@@ -159,6 +193,10 @@ class LabModel:
         SysadmError
             The settings make no rule; the old ones stay.
         """
+        with self._at_work():
+            self._edit(changes)
+
+    def _edit(self, changes: dict[str, Any]) -> None:
         if "key" in changes:
             self.key = changes.pop("key")
         unknown = set(changes) - set(Setting.__dataclass_fields__)
@@ -179,42 +217,44 @@ class LabModel:
                 self.other = None
         before = self._read
         self._load()
-        if before != self._read or self.state.values.get("drawn") != [wanted.table, wanted.value, self.key]:
+        if before != self._read or self._made.get("drawn") != [wanted.table, wanted.value, self.key]:
             self._draw_lines()
         self._judge("result", wanted, rule)
         self._judge_other()
-        self.state.set("setting", asdict(wanted) | {"key": self.key, "rule": rule.described()})
-        self.state.set("code", wanted.code())
+        self._made["setting"] = asdict(wanted) | {"key": self.key, "rule": rule.described()}
+        self._made["code"] = wanted.code()
 
     def compare(self, on: bool) -> None:
         """Keep this setting to compare with, or forget it."""
-        self.other = self.setting if on else None
-        self._judge_other()
+        with self._at_work():
+            self.other = self.setting if on else None
+            self._judge_other()
 
     def swap(self) -> None:
         """Exchange the setting and the one compared with."""
-        if self.other is not None:
-            other, self.other = self.other, self.setting
-            self.edit(**asdict(other))
+        with self._at_work():
+            if self.other is not None:
+                other, self.other = self.other, self.setting
+                self.edit(**asdict(other))
 
     def _judge_other(self) -> None:
         other = self.other
-        self.state.set("other", other and asdict(other) | {"rule": other.rule().described()})
+        self._made["other"] = other and asdict(other) | {"rule": other.rule().described()}
         if other is None:
-            self.state.set("other_result", None)
+            self._made["other_result"] = None
         else:
             self._judge("other_result", other, other.rule())
 
     def _draw_lines(self) -> None:
         """The chart's lines: at most `MOST_LINES` keys, the worst ones, thinned out."""
         setting, frame = self.setting, self._frame
-        self.state.set("drawn", [setting.table, setting.value, self.key])
+        self._made["drawn"] = [setting.table, setting.value, self.key]
         if not len(frame):
             for name in ("lines", "keys"):
-                self.state.set(name, [])
-            self.state.set("span", None)
-            self.state.set("words", None)
-            self.state.set("range", _range(np.empty(0), setting.value))
+                self._made[name] = []
+            self._made["span"] = None
+            self._made["words"] = None
+            self._made["range"] = _range(np.empty(0), setting.value)
             return
         index = KeyIndex(DEFAULT_BY[setting.table])
         batch = index.take(frame)
@@ -237,11 +277,11 @@ class LabModel:
             i, j = int(starts[run]), int(ends[run])
             times, shown = thinned(batch.at[i:j], values[i:j], span[0], span[1], gap)
             lines.append({"key": names[int(batch.kid[i])], "t": times, "y": shown})
-        self.state.set("lines", lines)
-        self.state.set("keys", sorted(names)[:1000])
-        self.state.set("span", span)
-        self.state.set("words", words)
-        self.state.set("range", _range(values, setting.value))
+        self._made["lines"] = lines
+        self._made["keys"] = sorted(names)[:1000]
+        self._made["span"] = span
+        self._made["words"] = words
+        self._made["range"] = _range(values, setting.value)
 
     def _incidents(self, setting: Setting, rule: Rule) -> pd.DataFrame:
         if self._past is not None:
@@ -257,7 +297,7 @@ class LabModel:
         names = pd.Series([" ".join(part) for part in zip(*parts, strict=True)], found.index, dtype="str")
         if self.key is not None and len(found):
             found, names = found[names == self.key], names[names == self.key]
-        span = self.state.values.get("span") or [0, 0]
+        span = self._made.get("span") or [0, 0]
         fired = _us(found["fired"])
         over = np.where(found["resolved"].isna(), span[1], _us(found["resolved"]))
         length = (over - fired) / 1e6
@@ -291,40 +331,37 @@ class LabModel:
                 strict=True,
             )
         ]
-        self.state.set(name, result)
+        self._made[name] = result
 
     # ---- what really was an incident -------------------------------------------------------------------
 
     def mark(self, start: int, end: int, key: str | None = None) -> None:
         """Mark a period (microseconds) as a real incident."""
         start, end = sorted((int(start), int(end)))
-        self.labels.append({"start": start, "end": end, "key": key})
-        self.labels.sort(key=lambda one: one["start"])
-        self.edit()
-        self._show_labels()
+        with self._at_work():
+            self._relabel([*self.labels, {"start": start, "end": end, "key": key}])
 
     def unmark(self, position: int) -> None:
         """Forget the mark at this position."""
-        if 0 <= position < len(self.labels):
-            del self.labels[position]
-        self.edit()
-        self._show_labels()
+        with self._at_work():
+            self._relabel([one for at, one in enumerate(self.labels) if at != position])
 
     def toggle(self, start: int, end: int, key: str) -> None:
         """Mark an incident that was found as real, or take that back."""
-        mine = [one for one in self.labels if _covers(one, start, end, key)]
-        if mine:
-            self.labels = [one for one in self.labels if one not in mine]
-            self.edit()
-            self._show_labels()
-        else:
-            self.mark(start, end, key)
+        with self._at_work():
+            others = [one for one in self.labels if not _covers(one, start, end, key)]
+            if len(others) < len(self.labels):
+                self._relabel(others)
+            else:
+                self.mark(start, end, key)
 
     def _is_real(self, start: int, end: int, key: str) -> bool:
         return any(_covers(one, start, end, key) for one in self.labels)
 
-    def _show_labels(self) -> None:
-        self.state.set("labels", [[one["start"], one["end"], one["key"]] for one in self.labels])
+    def _relabel(self, labels: list[dict[str, Any]]) -> None:
+        self.labels = sorted(labels, key=lambda one: one["start"])  # a new list: the old one may be read now
+        self.edit()
+        self._made["labels"] = [[one["start"], one["end"], one["key"]] for one in self.labels]
 
     def label_frame(self) -> pd.DataFrame:
         """The marked periods, as `Rules.evaluate` takes them."""

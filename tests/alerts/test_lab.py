@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
+
 import numpy as np
 import pytest
 
 import sysadm_nb as sa
+from sysadm_nb import loop
 from sysadm_nb.alerts import Rules, arm
 from sysadm_nb.errors import SysadmError
+from sysadm_nb.widgets import alert_lab_model
+from sysadm_nb.widgets._base import PERIOD_S
 from sysadm_nb.widgets.alert_lab_model import BUCKETS, LabModel, thinned
 from sysadm_nb.widgets.alerts_view import AlertsModel
 from sysadm_nb.wire import encode_event
@@ -153,3 +160,35 @@ def test_the_view_of_alerts(tables):
         assert row[9] is None
     model.refresh(0)
     assert model.state.values["armed"] is False
+
+
+@pytest.mark.parametrize("do", ["look", "edit"])
+def test_the_loop_thread_goes_on_while_the_lab_works(tables, monkeypatch, do):
+    go_on, at_work = threading.Event(), threading.Event()
+    history = alert_lab_model.history
+
+    def slow(*args):
+        at_work.set()
+        assert go_on.wait(20)
+        return history(*args)
+
+    handle = loop.acquire()
+    lab = sa.AlertLab(tables, for_s=0)
+    try:
+        monkeypatch.setattr(alert_lab_model, "history", slow)
+        zpools = {"tank": {"capacity": "99%", "health": "ONLINE"}}
+        event = encode_event("system-state", {"hostname": "nas", "zpools": zpools}, START + 50 * QUARTER)
+        tables.append(event, server="nas")
+        if do == "edit":  # as the browser asks for it
+            lab._on_message(lab, {"do": "edit", "setting": {"threshold": 84}, "n": 1}, [])
+        assert at_work.wait(10)
+        handle.run(asyncio.sleep(2 * PERIOD_S), timeout=3)  # and the view's timer with it
+        go_on.set()
+        deadline = time.monotonic() + 10
+        while found(lab.lab)[-1][0] != 50 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(found(lab.lab)) == (3 if do == "look" else 2)
+    finally:
+        go_on.set()
+        lab.close()
+        handle.release()
