@@ -23,10 +23,9 @@ CELLS: Final = (
     "message",
 )
 SNAPSHOT, STATE, SINCE, REPLICATED, PERCENT, SENT, TOTAL, LOGFILE, MESSAGE = range(2, 11)
-AT_ONCE: Final = 500  # newest events at one refresh; older ones were overtaken by these
 NEEDED: Final = (
-    *("time", "received", "server", "dataset", "action", "sent_bytes"),
-    *("total_bytes", "percent_done", "logfile", "message"),
+    *("server", "dataset", "action", "sent_bytes", "total_bytes"),
+    *("percent_done", "logfile", "message"),
 )
 RANK: Final = {"failed": 0, "running": 1, "finished": 2, None: 3}
 
@@ -44,27 +43,17 @@ class LifePreserverModel:
         count = self.tables.count("life_preserver")
         if count == self._seen:
             return
-        first = self._seen is None
-        start = 0 if first else max(self._seen or 0, count - AT_ONCE)
-        self._seen, events = self.tables.since("life_preserver", start)
-        times = {
-            n: events[n].to_numpy("datetime64[us]").astype("int64").tolist() for n in ("time", "received")
-        }
-        rest = [name for name in NEEDED if name not in times]
-        columns = [[None if v != v else v for v in events[name].tolist()] for name in rest]
-        newest: dict[tuple[Any, ...], dict[str, Any]] = {}
-        order = sorted(range(len(events)), key=times["time"].__getitem__)
-        for at in order:
-            event = {name: column[at] for name, column in zip(rest, columns, strict=True)}
-            if event["dataset"] is not None:
-                key = (event["server"], event["dataset"], event["action"])
-                newest.pop(key, None)  # the newest last
-                newest[key] = event | {"time": times["time"][at]}
-        for event in newest.values():
-            self._take(event)
-        if order:
-            ahead = (times["received"][-1] - times["time"][-1]) / 1e6
+        self._seen, events = self.tables.since("life_preserver", self._seen or 0)
+        if len(events):
+            ahead = (events["received"].iloc[-1] - events["time"].iloc[-1]).total_seconds()
             self.state.set("clock_behind_s", round(ahead) if abs(ahead) > 86400 else 0)
+        # Of any number of events the newest of each kind tell how a dataset stands now.
+        events = events.loc[events["dataset"].notna(), ["time", *NEEDED]].sort_values("time", kind="stable")
+        events = events.drop_duplicates(["server", "dataset", "action"], keep="last")
+        columns = [[None if v != v else v for v in events[name].tolist()] for name in NEEDED]
+        times = events["time"].to_numpy("datetime64[us]").astype("int64").tolist()
+        for time, *cells in zip(times, *columns, strict=True):
+            self._take(dict(zip(NEEDED, cells, strict=True)) | {"time": time})
 
     def _take(self, event: dict[str, Any]) -> None:
         key = (str(event["server"]), str(event["dataset"]))

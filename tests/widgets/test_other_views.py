@@ -163,6 +163,16 @@ def test_backups_from_snapshot_to_failure() -> None:
     assert model.text().splitlines()[2].startswith("tank ")  # failures first
 
 
+def test_of_a_burst_between_two_looks_no_dataset_is_lost(tables: Tables) -> None:
+    model = LifePreserverModel(tables)
+    model.refresh(0)
+    say(tables, 1, "Replication Failed for tank\nLogfile available at: /x")
+    for number in range(600):
+        say(tables, 2, f"Mon Nov 23 07:02:00 UTC 2026: New snapshot of big/{number}", "snapshot")
+    model.refresh(1)
+    assert model.summary() == "601 datasets, 1 failed"
+
+
 # -- connections -----------------------------------------------------------------------------------------
 
 
