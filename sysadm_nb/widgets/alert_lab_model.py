@@ -6,7 +6,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -249,18 +249,18 @@ class LabModel:
         """The chart's lines: at most `MOST_LINES` keys, the worst ones, thinned out."""
         setting, frame = self.setting, self._frame
         self._made["drawn"] = [setting.table, setting.value, self.key]
-        if not len(frame):
+        index = KeyIndex(DEFAULT_BY[setting.table])
+        batch = index.take(frame) if len(frame) else None
+        if batch is None or not len(batch.kid):  # rows sent again at a subscribe tell nothing of the past
             for name in ("lines", "keys"):
                 self._made[name] = []
             self._made["span"] = None
             self._made["words"] = None
             self._made["range"] = _range(np.empty(0), setting.value)
             return
-        index = KeyIndex(DEFAULT_BY[setting.table])
-        batch = index.take(frame)
-        names = [" ".join(str(p) for p in key if p is not None) for key in index.keys]
+        names = [_name(key) for key in index.keys]
         values, words = _numbers(batch.columns.frame[setting.value], batch.order)
-        span = [int(batch.at.min()), int(batch.at.max())] if len(batch.at) else [0, 1]
+        span = [int(batch.at.min()), int(batch.at.max())]
         starts = np.flatnonzero(np.append(True, batch.kid[1:] != batch.kid[:-1]))
         ends = np.append(starts[1:], len(batch.kid))
         worst = np.fmin if setting.sign.startswith("<") else np.fmax
@@ -293,8 +293,8 @@ class LabModel:
 
     def _judge(self, name: str, setting: Setting, rule: Rule) -> None:
         found = self._incidents(setting, rule)
-        parts = [found[name].astype("str").tolist() for name in rule.by or ()]
-        names = pd.Series([" ".join(part) for part in zip(*parts, strict=True)], found.index, dtype="str")
+        parts = [found[name].tolist() for name in rule.by or ()]
+        names = pd.Series([_name(part) for part in zip(*parts, strict=True)], found.index, dtype="str")
         if self.key is not None and len(found):
             found, names = found[names == self.key], names[names == self.key]
         span = self._made.get("span") or [0, 0]
@@ -481,6 +481,11 @@ def _range(values: np.ndarray[Any, Any], name: str) -> list[float]:
         math.ceil((high + spread / 10) / step) * step,
         step,
     ]
+
+
+def _name(key: Iterable[Any]) -> str:
+    """What a key is called: its parts, without those that are missing."""
+    return " ".join(str(part) for part in key if part is not None and part == part)
 
 
 def _covers(label: dict[str, Any], start: int, end: int, key: str) -> bool:

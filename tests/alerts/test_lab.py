@@ -192,3 +192,27 @@ def test_the_loop_thread_goes_on_while_the_lab_works(tables, monkeypatch, do):
         go_on.set()
         lab.close()
         handle.release()
+
+
+def test_rows_that_came_again_are_no_past():
+    tables = sa.Tables()
+    zpools = {"tank": {"capacity": "90%", "health": "ONLINE"}}
+    tables.append(
+        encode_event("system-state", {"hostname": "nas", "zpools": zpools}), server="nas", origin="last"
+    )
+    model = LabModel(tables)
+    assert model.state.values["span"] is None and model.state.values["lines"] == []
+    assert found(model) == []
+
+
+def test_a_key_with_a_part_missing_is_named_by_the_rest():
+    tables = sa.Tables()
+    for minute in range(2):
+        args = {"class": "replication", "message": "something unforeseen", "priority": "7 - Critical"}
+        tables.append(encode_event("life-preserver", args, START + minute * MINUTE), server="nas")
+    model = LabModel(tables)
+    model.edit(table="life_preserver", value="action", threshold="other", for_s=0)
+    assert model.state.values["keys"] == ["nas"]
+    assert [one[2] for one in model.state.values["result"]["incidents"]] == ["nas"]
+    model.edit(key="nas")
+    assert model.state.values["result"]["count"] == 1
