@@ -130,6 +130,7 @@ class LabModel:
         self.other: Setting | None = None
         self.key: str | None = None
         self.labels: list[dict[str, Any]] = []
+        self._keys: dict[str, dict[str, Any]] = {}  # by what they are called
         self._frame = pd.DataFrame()
         self._past: Past | None = None
         self._connection: pd.DataFrame | None = None
@@ -259,6 +260,7 @@ class LabModel:
             self._made["range"] = _range(np.empty(0), setting.value)
             return
         names = [_name(key) for key in index.keys]
+        self._keys = dict(zip(names, map(index.columns_of, range(len(index))), strict=True))
         values, words = _numbers(batch.columns.frame[setting.value], batch.order)
         span = [int(batch.at.min()), int(batch.at.max())]
         starts = np.flatnonzero(np.append(True, batch.kid[1:] != batch.kid[:-1]))
@@ -307,9 +309,10 @@ class LabModel:
             "longest_s": float(length.max(initial=0)),
             "judged": None,
         }
-        labels = self.label_frame()
-        if len(self.labels) and span[1] > span[0]:
-            judged = against(rule, found, labels, (span[0], span[1]))
+        # what others really had is not missed here
+        labels = [one for one in self.labels if self.key is None or one["key"] in (None, self.key)]
+        if labels and span[1] > span[0]:
+            judged = against(rule, found, self._label_frame(labels), (span[0], span[1]))
             delay = judged["delay"]
             result["judged"] = {
                 "found": int(judged["found"]),
@@ -339,7 +342,16 @@ class LabModel:
         """Mark a period (microseconds) as a real incident."""
         start, end = sorted((int(start), int(end)))
         with self._at_work():
-            self._relabel([*self.labels, {"start": start, "end": end, "key": key}])
+            self._relabel(
+                [*self.labels, {"start": start, "end": end, "key": key, "of": self._columns_of(key)}]
+            )
+
+    def _columns_of(self, key: str | None) -> dict[str, Any]:
+        if key is None:
+            return {}
+        if key not in self._keys:
+            raise InputError(f"there is no {key!r} in the {self.setting.table} table")
+        return self._keys[key]
 
     def unmark(self, position: int) -> None:
         """Forget the mark at this position."""
@@ -365,13 +377,14 @@ class LabModel:
 
     def label_frame(self) -> pd.DataFrame:
         """The marked periods, as `Rules.evaluate` takes them."""
-        by = DEFAULT_BY[self.setting.table]
-        rows = []
-        for one in self.labels:
-            row: dict[str, Any] = {n: pd.Timestamp(one[n], unit="us", tz="UTC") for n in ("start", "end")}
-            parts = one["key"].split(" ") if one["key"] else [None] * len(by)
-            rows.append(row | dict(zip(by, parts, strict=False)))
-        return pd.DataFrame(rows, columns=["start", "end", *by])
+        return self._label_frame(self.labels)
+
+    def _label_frame(self, labels: list[dict[str, Any]]) -> pd.DataFrame:
+        rows = [
+            {n: pd.Timestamp(one[n], unit="us", tz="UTC") for n in ("start", "end")} | one["of"]
+            for one in labels
+        ]
+        return pd.DataFrame(rows, columns=["start", "end", *DEFAULT_BY[self.setting.table]])
 
     # ---- other forms -----------------------------------------------------------------------------------
 

@@ -216,3 +216,25 @@ def test_a_key_with_a_part_missing_is_named_by_the_rest():
     assert [one[2] for one in model.state.values["result"]["incidents"]] == ["nas"]
     model.edit(key="nas")
     assert model.state.values["result"]["count"] == 1
+
+
+def test_a_mark_is_about_its_own_key():
+    tables = sa.Tables()
+    for number, used in enumerate(CAPACITY):
+        time = START + number * QUARTER
+        zpools = {"a tank": {"capacity": f"{used}%"}, "b": {"capacity": "30%"}}
+        event = encode_event("system-state", {"hostname": "nas", "zpools": zpools}, time)
+        tables.append(event, server="my nas", received=time)
+    model = LabModel(tables)
+    model.edit(for_s=0)
+    model.toggle(*model.state.values["result"]["incidents"][0][:3])
+    assert model.label_frame()[["server", "pool"]].values.tolist() == [["my nas", "a tank"]]
+    judged = model.state.values["result"]["judged"]
+    assert (judged["found"], judged["periods"], judged["false"]) == (1, 1, 1)
+    model.edit(key="my nas b")  # nothing was missed there
+    assert model.state.values["result"]["judged"] is None
+    model.mark(START, START + QUARTER)
+    judged = model.state.values["result"]["judged"]
+    assert (judged["found"], judged["periods"]) == (0, 1)
+    with pytest.raises(SysadmError, match="no 'their nas' in the pools table"):
+        model.mark(START, START + QUARTER, "their nas")
