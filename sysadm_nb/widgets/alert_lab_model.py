@@ -198,8 +198,7 @@ class LabModel:
             self._edit(changes)
 
     def _edit(self, changes: dict[str, Any]) -> None:
-        if "key" in changes:
-            self.key = changes.pop("key")
+        keyed, key = "key" in changes, changes.pop("key", None)
         unknown = set(changes) - set(Setting.__dataclass_fields__)
         if unknown:
             raise InputError(
@@ -209,13 +208,11 @@ class LabModel:
         rule = wanted.rule()
         moved = (wanted.table, wanted.value) != (self.setting.table, self.setting.value)
         self.setting = wanted
-        if moved:
-            self.key = None if "key" not in changes else self.key
-            if self.other is not None and (self.other.table, self.other.value) != (
-                wanted.table,
-                wanted.value,
-            ):
-                self.other = None
+        if moved or keyed:
+            self.key = key
+        other = self.other
+        if other is not None and (other.table, other.value) != (wanted.table, wanted.value):
+            self.other = None
         before = self._read
         self._load()
         if before != self._read or self._made.get("drawn") != [wanted.table, wanted.value, self.key]:

@@ -93,6 +93,13 @@ def test_one_key(tables):
     assert [line["key"] for line in model.state.values["lines"]] == ["nas dozer"]
     model.edit(key=None)
     assert len(model.state.values["lines"]) == 2
+    model.edit(value="health", key="nas tank")
+    assert model.key == "nas tank" and found(model) == [(5, 8)]
+    with pytest.raises(SysadmError):
+        model.edit(table="pool", key="nas dozer")
+    assert model.key == "nas tank"
+    model.edit(value="capacity_pct")  # another value, all of its keys
+    assert model.key is None
 
 
 def test_marks_and_comparison(tables):
