@@ -79,12 +79,14 @@ class Past:
         Rows of a sampled table (pools, system), in the order in which they count (see `history`).
     by : sequence of str
         The key columns of the rules to come.
+    clock : int, optional
+        How far the time of all tables goes, in microseconds; by default to the newest row of this one.
     """
 
-    def __init__(self, frame: pd.DataFrame, by: Sequence[str]) -> None:
+    def __init__(self, frame: pd.DataFrame, by: Sequence[str], clock: int | None = None) -> None:
         self.index = KeyIndex(by)
         self.batch = self.index.take(frame)
-        self.clock = int(self.batch.at.max(initial=0))
+        self.clock = int(self.batch.at.max(initial=0)) if clock is None else clock
 
     def judge(self, rule: Rule) -> pd.DataFrame:
         """What `backtest` says of a rule without a window."""

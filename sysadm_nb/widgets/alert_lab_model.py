@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..alerts import Rule
-from ..alerts.backtest import Past, backtest, history
+from ..alerts.backtest import Past, backtest, clock_at, everything, history
 from ..alerts.conditions import DEFAULT_BY, RULE_TABLES, SAMPLED
 from ..alerts.judge import against
 from ..alerts.keys import KeyIndex
@@ -134,7 +134,8 @@ class LabModel:
         self._frame = pd.DataFrame()
         self._past: Past | None = None
         self._connection: pd.DataFrame | None = None
-        self._read: tuple[str, int] | None = None
+        self._clock = 0  # the newest row of all tables: so far goes their time
+        self._read: tuple[str, int, int] | None = None
         self._due = 0.0
         self._made |= {"choices": choices(), "signs": SIGNS}
         self.edit()
@@ -142,7 +143,7 @@ class LabModel:
     # ---- the past --------------------------------------------------------------------------------------
 
     def due(self, now: float) -> bool:
-        """Whether the table has grown and it is time to look at it again."""
+        """Whether something has come and it is time to look again."""
         return now >= self._due and self._read != self._size()
 
     def refresh(self, now: float) -> None:
@@ -155,9 +156,13 @@ class LabModel:
             # where a look takes long, it takes a fifth of the time and no more
             self._due = now + max(REREAD_S, 5 * (time.perf_counter() - begun))
 
-    def _size(self) -> tuple[str, int]:
-        table = self.setting.table
-        return table, self.tables.count("events" if table == "jobs" else table)
+    def _size(self) -> tuple[str, int, int]:
+        count, table = self.tables.count, self.setting.table
+        return (
+            table,
+            count("events" if table == "jobs" else table),
+            sum(map(count, ("events", "connection", "pools"))),
+        )
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[None]:
@@ -169,17 +174,25 @@ class LabModel:
                     for name, value in self._made.items():
                         self.state.set(name, value)
 
-    def _load(self) -> None:
-        table, count = self._size()
-        if self._read == (table, count):
-            return
+    def _load(self) -> bool:
+        """Read what is new; whether the table has other rows now."""
+        table, size = self.setting.table, self._size()
+        if self._read == size:
+            return False
+        if self._past is not None and self._read is not None and self._read[:2] == size[:2]:
+            self._past.clock = self._clock = clock_at(everything(self.tables)) or 0
+            self._read = size
+            return False
         frames = history([table, "connection"], self.tables)
         frame = frames.get(table)
         columns = [n for n in RULE_TABLES[table] if n not in ("log", "altroot")]
         self._frame = pd.DataFrame(columns=columns) if frame is None else frame[columns].tail(NEWEST)
         self._connection = frames.get("connection")
-        self._past = Past(self._frame, DEFAULT_BY[table]) if table in SAMPLED and len(self._frame) else None
-        self._read = (table, count)
+        self._clock = clock_at(everything(self.tables) | frames) or 0
+        sampled = table in SAMPLED and len(self._frame)
+        self._past = Past(self._frame, DEFAULT_BY[table], self._clock) if sampled else None
+        self._read = size
+        return True
 
     def edit(self, **changes: Any) -> None:
         """Change settings, and work everything out anew.
@@ -213,9 +226,7 @@ class LabModel:
         other = self.other
         if other is not None and (other.table, other.value) != (wanted.table, wanted.value):
             self.other = None
-        before = self._read
-        self._load()
-        if before != self._read or self._made.get("drawn") != [wanted.table, wanted.value, self.key]:
+        if self._load() or self._made.get("drawn") != [wanted.table, wanted.value, self.key]:
             self._draw_lines()
         self._judge("result", wanted, rule)
         self._judge_other()
@@ -288,7 +299,7 @@ class LabModel:
         frames = {setting.table: self._frame}
         if self._connection is not None and setting.table != "connection":
             frames["connection"] = self._connection
-        return backtest([rule], frames)
+        return backtest([rule], frames, end=self._clock or None)
 
     def _judge(self, name: str, setting: Setting, rule: Rule) -> None:
         found = self._incidents(setting, rule)
@@ -298,7 +309,8 @@ class LabModel:
             found, names = found[names == self.key], names[names == self.key]
         span = self._made.get("span") or [0, 0]
         fired = _us(found["fired"])
-        over = np.where(found["resolved"].isna(), span[1], _us(found["resolved"]))
+        now = max(span[1], self._clock)
+        over = np.where(found["resolved"].isna(), now, _us(found["resolved"]))
         length = (over - fired) / 1e6
         result: dict[str, Any] = {
             "count": len(found),
@@ -309,7 +321,7 @@ class LabModel:
         # what others really had is not missed here
         labels = [one for one in self.labels if self.key is None or one["key"] in (None, self.key)]
         if labels and span[1] > span[0]:
-            judged = against(rule, found, self._label_frame(labels), (span[0], span[1]))
+            judged = against(rule, found, self._label_frame(labels), (span[0], now))
             delay = judged["delay"]
             result["judged"] = {
                 "found": int(judged["found"]),

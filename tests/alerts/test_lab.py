@@ -7,6 +7,7 @@ import threading
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import sysadm_nb as sa
@@ -245,3 +246,39 @@ def test_a_mark_is_about_its_own_key():
     assert (judged["found"], judged["periods"]) == (0, 1)
     with pytest.raises(SysadmError, match="no 'their nas' in the pools table"):
         model.mark(START, START + QUARTER, "their nas")
+
+
+@pytest.mark.parametrize("table", ["pools", "life_preserver"])
+def test_the_lab_ends_where_a_backtest_ends(table):
+    tables = sa.Tables()
+
+    def put(name, at, args):
+        tables.append(encode_event(name, args, START + at * QUARTER), server="nas")
+
+    for number in range(8):
+        zpools = {"tank": {"capacity": "95%", "health": "ONLINE"}}
+        put("system-state", number, {"hostname": "nas", "zpools": zpools})
+        put("life-preserver", number, {"class": "x", "message": "unforeseen", "priority": "7 - Critical"})
+    model = LabModel(tables)
+    if table == "pools":
+        model.edit(for_s=0)
+    else:
+        model.edit(table=table, value="action", threshold="other", for_s=0)
+
+    def both():
+        past = Rules([model.setting.rule()]).backtest(tables)
+        return [[row is pd.NaT for row in past["resolved"]], [one[4] for one in shown()]]
+
+    def shown():
+        return model.state.values["result"]["incidents"]
+
+    assert both() == [[True], [True]]
+    put("dispatcher", 30, {"process_id": "one", "state": "running"})  # the same table, another time
+    now = time.time() + 100
+    assert model.due(now)
+    model.refresh(now)
+    assert not model.due(now + 100)
+    old, new = both()
+    assert old == new
+    if table == "pools":  # no sample came for hours
+        assert new == [False] and model.state.values["span"][1] == START + 7 * QUARTER
