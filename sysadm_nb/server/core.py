@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import ipaddress
 import logging
 import secrets
 import socket as sockets_of_the_system
@@ -28,7 +27,15 @@ from sysadm_nb.server.limits import Limits
 from sysadm_nb.server.login import Failures, Tokens
 from sysadm_nb.server.logs import Logs
 from sysadm_nb.server.session import Services, Session
-from sysadm_nb.server.sockets import Door, Socket, SocketCarrier, close_listener, converse, listen
+from sysadm_nb.server.sockets import (
+    Door,
+    Socket,
+    SocketCarrier,
+    close_listener,
+    converse,
+    is_loopback,
+    listen,
+)
 from sysadm_nb.server.source import Source
 from sysadm_nb.server.users import Users
 
@@ -46,16 +53,6 @@ Tls = bool | None | str | Path | tuple[str | Path, str | Path]
 def now() -> int:
     """Microseconds since the epoch, UTC."""
     return clocks.time_ns() // 1000
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address to listen on reaches only this machine."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def state_folder() -> Path:

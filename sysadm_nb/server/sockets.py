@@ -27,10 +27,19 @@ ORIGINS: Final = ("sysadm-client",)
 """Origins let in besides none at all: that of the original client. A web page always names another."""
 
 _ANSWERED_CROWD: Final = 1.25
-_LOOPBACK_HOSTS: Final = ("localhost", "127.0.0.1", "[::1]")
 
 TOO_SLOW: Final = 1008
 """Close code (policy violation) for a client that is too far behind."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address to listen on reaches only this machine."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def address_of(peer: Any) -> str:
@@ -91,7 +100,7 @@ class Door:
             )
         host = request.headers.get_all("Host")
         # A page that had its own name resolve to 127.0.0.1 would say that name here.
-        if self._loopback and (len(host) != 1 or _host_name(host[0]) not in _LOOPBACK_HOSTS):
+        if self._loopback and (len(host) != 1 or not is_loopback(_host_name(host[0]))):
             log.warning("refused %s: it asked for host %.100r", connection.address, host)
             return connection.respond(
                 http.HTTPStatus.MISDIRECTED_REQUEST, "This server answers to localhost only.\n"
@@ -110,7 +119,8 @@ def _files_at_most() -> int:
 
 def _host_name(host: str) -> str:
     name, colon, port = host.rpartition(":")
-    return (name if colon and port.isdigit() else host).lower()
+    name = name if colon and port.isdigit() else host
+    return name[1:-1] if name.startswith("[") and name.endswith("]") else name
 
 
 class Socket(ServerConnection):

@@ -29,6 +29,7 @@ USERS = {"admin": "secret"}
         ({"Origin": "sysadm-client"}, 101),
         ({"Host": "localhost:80"}, 101),
         ({"Host": "[::1]:80"}, 101),
+        ({"Host": "127.0.0.2:80"}, 101),
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
         ({"Origin": "http://localhost:8888"}, 403),
