@@ -184,7 +184,7 @@ def read_time(value: Any, time_format: Any, now: int, *, end: bool = False) -> i
         if time_format.startswith("relative_"):
             return _ago(float(text), time_format.removeprefix("relative_"), now)
         return _read_qt(text, time_format, end)
-    except (ValueError, OverflowError, OSError):
+    except (ValueError, OverflowError, OSError, re.error):  # re.error: a part that stands there twice
         return None
 
 

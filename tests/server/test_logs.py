@@ -58,6 +58,7 @@ def utc(*parts: int) -> int:
         ("Mon Nov 23 2026", "ddd MMM d yyyy", utc(2026, 11, 22, 23)),
         ("year 2026", "'year' yyyy", utc(2025, 12, 31, 23)),
         ("garbage", "yyyy", None),
+        ("23 23", "dd dd", None),
         ("garbage", "time_t_seconds", None),
         ("1", "relative_fortnight", None),
         ("1e400", "time_t_seconds", None),
