@@ -32,7 +32,8 @@ def _add_serve(subparsers: Any) -> None:
     serve = subparsers.add_parser(
         "serve",
         help="run an event server on this machine",
-        description="Runs an event server until SIGTERM or Ctrl-C. Flags count over the configuration file.",
+        description="Runs an event server until SIGTERM, Ctrl-C or the end of its terminal. "
+        "Flags count over the configuration file.",
     )
     serve.add_argument("--config", type=Path, metavar="FILE", help="TOML file, see packaging/sysadm-nb.toml")
     serve.add_argument("--host", help="address to listen on (127.0.0.1)")
@@ -91,7 +92,7 @@ def _allow_files(count: int) -> None:
 
 
 class Stop:
-    """Told by SIGTERM and SIGINT while it is entered."""
+    """Told by SIGTERM, SIGINT and the end of the terminal while it is entered."""
 
     def __init__(self) -> None:
         # Not an Event: a signal that comes while the main thread holds the Event's lock would wait for
@@ -99,7 +100,10 @@ class Stop:
         self._told: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def __enter__(self) -> Stop:
-        numbers = (signal.SIGTERM, signal.SIGINT)
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
+        if hang_up is not None and signal.getsignal(hang_up) != signal.SIG_IGN:  # nohup goes on
+            numbers.append(hang_up)
         self._before = {number: signal.signal(number, self._tell) for number in numbers}
         return self
 

@@ -111,6 +111,35 @@ def test_serve_needs_somebody_who_may_log_in(tmp_path: Path) -> None:
     assert "nobody could log in" in done.stderr and "sysadm-nb user add" in done.stderr
 
 
+def test_the_end_of_its_terminal_ends_the_server_and_its_jobs(tmp_path: Path) -> None:
+    run("user", "add", "admin", "--file", str(tmp_path / "users"), input="secret\n")
+    service = Service(tmp_path, "--source", "demo", "--no-tls", "--allow-run")
+    marks = tmp_path / "marks"
+    try:
+        with dial(service.url) as client:
+            command = f"sh -c 'while :; do echo >> {marks}; sleep 0.05; done'"
+            client.request("rpc", "dispatcher", {"action": "run", "endless": command})
+            limit = time.monotonic() + 20
+            while not marks.exists() and time.monotonic() < limit:
+                time.sleep(0.05)
+            assert marks.exists()
+    finally:
+        assert service.stop(signal.SIGHUP) == 0
+    written = marks.stat().st_size
+    time.sleep(0.3)
+    assert marks.stat().st_size == written
+
+
+def test_what_nohup_started_goes_on_without_a_terminal() -> None:
+    code = (
+        "import os, signal; from sysadm_nb.server._cli import Stop\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "with Stop() as stop: os.kill(os.getpid(), signal.SIGHUP); print(stop.wait(0.2))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert told.stdout == "False\n"
+
+
 SIGNALS = """
 import os, signal, threading
 from sysadm_nb.server._cli import Stop
