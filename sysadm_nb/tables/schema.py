@@ -33,7 +33,7 @@ SCHEMA: Final[dict[str, dict[str, Kind]]] = {
     # one frame that was not a reply, whatever it was, unknown and malformed included
     "events": LEAD
     | {
-        "event": "category",  # dispatcher | system-state | life-preserver | bridge | malformed | as sent
+        "event": "category",  # dispatcher | system-state | … | malformed | request | as sent
         "priority": "float",
         "level": "category",  # Information | Warning | Critical | Urgent
         "subject": "text",  # process id, host name, dataset, ...

@@ -25,7 +25,9 @@ from sysadm_nb.wire import (
     Malformed,
     Message,
     Reply,
+    Request,
     decode,
+    dump_json,
     one_line,
     parse_priority,
     to_microseconds,
@@ -136,7 +138,7 @@ class Tables:
         with self._lock:
             if message.__class__ is Event:
                 if message.peer is not None:
-                    server = f"{server}/{message.peer}" if server else message.peer
+                    server = _behind(server, message.peer)
                 time = message.time
                 if time is None or not MIN_TIME <= time <= MAX_TIME:
                     time = received
@@ -157,15 +159,24 @@ class Tables:
                 self._add_event((*lead, name, *told, message.text))
                 self._rows_since_flush += 1
             elif message.__class__ is Malformed:
-                self._seq += 1
-                lead = (self._seq, received, received, server, origin)
-                self._add_event((*lead, "malformed", NAN, None, None, message.reason, message.text))
-                self._rows_since_flush += 1
+                self._append_strange("malformed", message.reason, message.text, received, server, origin)
+            elif message.__class__ is Request:
+                what = one_line(f"{message.namespace}/{message.name}")
+                where = _behind(server, message.peer)
+                self._append_strange("request", what, dump_json(message.args), received, where, origin)
             elif message.__class__ is Reply and message.args.__class__ is dict:
                 self._append_reply(message, received, server)
             if self._rows_since_flush >= FLUSH_EVERY:
                 self._flush()
         return message
+
+    def _append_strange(
+        self, name: str, what: str, text: str, received: int, server: str, origin: str
+    ) -> None:
+        self._seq += 1
+        lead = (self._seq, received, received, server, origin)
+        self._add_event((*lead, name, NAN, None, None, what, text))
+        self._rows_since_flush += 1
 
     def _take_system_state(self, state: SystemState, lead: Lead) -> Told:
         hostname = text_or_none(state.hostname)
@@ -230,8 +241,7 @@ class Tables:
         return NAN, None, None, f"{len(now)} connections"
 
     def _append_reply(self, reply: Reply, received: int, server: str) -> None:
-        if reply.peer is not None:
-            server = f"{server}/{reply.peer}" if server else reply.peer
+        server = _behind(server, reply.peer)
         listed = reply.args.get("list_pools")
         if isinstance(listed, dict) and listed:
             self._seq += 1
@@ -424,6 +434,11 @@ class Tables:
     def __repr__(self) -> str:
         counts = ", ".join(f"{name} {len(self[name])}" for name in SCHEMA)
         return f"<Tables: {counts}>"
+
+
+def _behind(server: str, peer: str | None) -> str:
+    """Who sent it: a server, or one of the peers behind a bridge."""
+    return server if peer is None else f"{server}/{peer}" if server else peer
 
 
 def _pool_count(count: int) -> str:

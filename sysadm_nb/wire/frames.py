@@ -342,8 +342,9 @@ def _malformed(text: str, reason: str) -> Malformed:
 
 
 def _classify(namespace: str, name: str, id: Json, args: Json, text: str, time: int | None) -> Message:
-    if namespace == "error" or name == "error":
-        fields = args if isinstance(args, dict) else {}
+    fields = args if isinstance(args, dict) else {}
+    # The document gives an error the namespace of the request; an event of that name has no code.
+    if namespace == "error" or (name == "error" and (namespace != "events" or id or "code" in fields)):
         code = fields.get("code", 0)
         try:
             code = int(code)

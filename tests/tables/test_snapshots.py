@@ -261,6 +261,18 @@ def test_unreadable_input_is_an_event_too():
     assert tables.events["args"].iloc[0] == "hello"
 
 
+def test_what_a_peer_asks_is_an_event_too():
+    tables = Tables()
+    tables.append('{"namespace":"rpc","name":"identify","id":"7","args":{"é":1}}', server="nas")
+    tables.append('{"namespace":"events","name":"error","id":"","args":{"message":"out of space"}}')
+    tables.append('{"namespace":"events","name":"error","id":"q0","args":{"code":404,"message":"Not Found"}}')
+    rows = tables.events[["event", "summary", "args"]].astype(str).to_dict("split")["data"]
+    assert rows == [
+        ["request", "rpc/identify", '{"é":1}'],
+        ["error", "out of space", '{"message":"out of space"}'],
+    ]
+
+
 def test_bad_arguments():
     tables = Tables()
     with pytest.raises(InputError, match="no time zone"):
