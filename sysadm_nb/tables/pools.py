@@ -156,11 +156,18 @@ def pool_columns(cells: list[Any]) -> list[Any]:
         used,
         RATIOS.of_all(dedup),
         altroot,
-        [h if h.__class__ is str and h != "-" else None for h in health],
+        [h if h.__class__ is str and h in HEALTH else _other_health(h) for h in health],
         [NAN if p is None else parse_priority(p)[0] for p in priorities],
         repaired,
     ]
 
 
 def _is_health(value: Any) -> bool:
-    return value.__class__ is str and value in HEALTH
+    return value.__class__ is str and value.upper() in HEALTH
+
+
+def _other_health(value: Any) -> str | None:
+    """A word of ZFS in other letters is the word of ZFS: rules and views compare with that."""
+    if value.__class__ is not str or value == "-":
+        return None
+    return str(value.upper() if _is_health(value) else value)

@@ -253,6 +253,18 @@ def test_exact_bytes_are_preferred():
     assert row["capacity_pct"] == pytest.approx(33.3)
 
 
+def test_a_health_in_other_letters_is_the_word_of_zfs():
+    tables = Tables()
+    said = ["online", "Degraded", "ONLINE", "Healing", "-", None, 7]
+    tables.append(
+        wire.encode_event("system-state", {"zpools": {f"p{n}": {"health": h} for n, h in enumerate(said)}})
+    )
+    assert tables.pools["health"].astype(object).fillna("missing").tolist() == [
+        *("ONLINE", "DEGRADED", "ONLINE", "Healing"),
+        *("missing", "missing", "missing"),
+    ]
+
+
 def test_unreadable_input_is_an_event_too():
     tables = Tables()
     for frame in ("hello", b"\xff\xfe", '{"namespace":"events","name":"news","args":[1]}', "{"):
