@@ -58,9 +58,9 @@ function render({ store, root, signal }) {
         attribute(el, "data-state", row[STATE]);
         attribute(el, "data-severity", row[SEVERITY]);
         setIcon(sign, firing ? SIGNS[row[SEVERITY]] ?? "warning" : "pending");
-        put(rule, row[RULE]);
-        put(key, row[KEY]);
-        put(message, row[MESSAGE]);
+        put(rule, plain(row[RULE]));
+        put(key, plain(row[KEY]));
+        put(message, plain(row[MESSAGE]));
         put(when, firing ? `${row[SEVERITY]} · firing since ${clock(row[FIRED])} (${ago(row[FIRED])})` : `pending · true since ${clock(row[SINCE])}`);
         attribute(when, "title", exact(firing ? row[FIRED] : row[SINCE]));
         const badges = [firing && row[ACKNOWLEDGED] ? "acknowledged" : "", row[SILENCED] ? `silent until ${clock(row[SILENCED], { seconds: false })}` : ""];
@@ -69,8 +69,8 @@ function render({ store, root, signal }) {
         ack.hidden = !firing || row[ACKNOWLEDGED];
         silence.el.hidden = Boolean(row[SILENCED]);
         unsilence.hidden = !row[SILENCED];
-        attribute(silence.el, "aria-label", `Silence ${row[RULE]} ${row[KEY]}`);
-        attribute(ack, "aria-label", `Acknowledge ${row[RULE]} ${row[KEY]}`);
+        attribute(silence.el, "aria-label", `Silence ${plain(row[RULE])} ${plain(row[KEY])}`);
+        attribute(ack, "aria-label", `Acknowledge ${plain(row[RULE])} ${plain(row[KEY])}`);
       },
     };
   }
@@ -88,7 +88,7 @@ function render({ store, root, signal }) {
     disarm.hidden = !armed;
     all.hidden = ![...store.rows.values()].some((row) => row[STATE] === "firing" && !row[ACKNOWLEDGED]);
     wrong.hidden = !store.values.rule_error;
-    put(wrong, store.values.rule_error ? `A rule cannot go on: ${store.values.rule_error}` : "");
+    put(wrong, store.values.rule_error ? `A rule cannot go on: ${plain(store.values.rule_error)}` : "");
 
     const sorted = [...store.rows].sort(([, a], [, b]) =>
       (a[STATE] === "firing" ? 0 : 1) - (b[STATE] === "firing" ? 0 : 1) || RANK[a[SEVERITY]] - RANK[b[SEVERITY]] || (b[FIRED] ?? b[SINCE]) - (a[FIRED] ?? a[SINCE]));
@@ -112,12 +112,12 @@ function render({ store, root, signal }) {
       pastList.replaceChildren(...over.map(([rule, severity, key, fired, resolved, message, reason]) =>
         h("li", { "data-state": "over" }, h("span", { class: "alerts-sign" }, icon(reason === "no data" ? "unknown" : "finished")),
           h("div", { class: "alerts-what" },
-            h("div", { class: "alerts-name" }, h("strong", { class: "nb-cut" }, rule), h("span", { class: "nb-cut nb-mono" }, key)),
-            h("div", { class: "alerts-message" }, message),
+            h("div", { class: "alerts-name" }, h("strong", { class: "nb-cut" }, plain(rule)), h("span", { class: "nb-cut nb-mono" }, plain(key))),
+            h("div", { class: "alerts-message" }, plain(message)),
             h("span", { class: "nb-quiet" }, `${severity} · ${clock(fired)}, for ${duration((resolved - fired) / 1e6)}${reason === "no data" ? ", then no data" : ""}`)))));
     }
     const said = notifiers.length
-      ? `Tells ${notifiers.map((n) => `${n.name} (${plural(n.sent, "message")}${n.failed ? `, ${n.failed} given up: ${n.error}` : n.error ? `, failing: ${n.error}` : ""})`).join(", ")}`
+      ? `Tells ${notifiers.map((n) => `${n.name} (${plural(n.sent, "message")}${n.failed ? `, ${n.failed} given up: ${plain(n.error)}` : n.error ? `, failing: ${plain(n.error)}` : ""})`).join(", ")}`
       : "Tells nobody: pass notify= to arm().";
     put(told, said);
     told.classList.toggle("bad", notifiers.some((n) => n.error));

@@ -95,13 +95,17 @@ tables = sa.Tables()
 for number, frame in enumerate(json.loads({json.dumps(json.dumps(frames()))})):
     tables.append(frame, server={HTML!r}, origin="live")
 tables.append_connection("lost", server={HTML!r}, detail={(HTML + TERMINAL)!r})
+rules = sa.alerts.Rules()
+every = dict(table="events", when="seq > 0", by=["server", "subject"], reason="all of them")
+rules.add("any", message="{{summary}}", **every)
+armed = sa.alerts.arm(tables, rules)
 names = ("JobsView", "PoolsView", "EventsView", "LifePreserverView", "ConnectionBadge")
-views = [getattr(widgets, name)(tables) for name in names]
+views = [*(getattr(widgets, name)(tables) for name in names), sa.AlertsView(armed)]
 for view in views:
     display(view)
 views[0]._show_error(ValueError({HTML!r}))
 """,
-        "for view in views: view.close()",
+        "for view in views: view.close()\narmed.disarm()",
         "display(tables.jobs); tables",
     )
     page.run(0)
@@ -109,7 +113,8 @@ views[0]._show_error(ValueError({HTML!r}))
     page.view().wait_for()
     assert "Traceback" not in page.output(0)
     count = page.tab.locator(".sysadm-nb").count()
-    assert count == 5
+    assert count == 6
+    page.tab.locator(".alerts-list > li").first.wait_for()
     rows = page.view().locator(".nb-row.jobs-row")
     rows.first.wait_for()
     for index in range(min(6, rows.count())):
@@ -124,6 +129,7 @@ views[0]._show_error(ValueError({HTML!r}))
     )
     assert "<img src=x onerror=" in text  # it is there, as text
     assert "\x1b" not in text
+    assert "\u202e" not in text
     check(page)
     page.run(1)  # the static forms take the views' place
     page.done(1)
