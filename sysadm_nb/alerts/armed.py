@@ -10,7 +10,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import pandas as pd
@@ -419,6 +419,11 @@ class Armed:
                 return True
             time.sleep(0.02)
         return False
+
+    def on_close(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Have a function called when the monitor that is watched closes; returns what undoes it."""
+        on_close = getattr(self._source(), "on_close", None)
+        return (lambda: None) if on_close is None else cast("Callable[[], None]", on_close(callback))
 
     def disarm(self) -> None:
         """Stop at once: nothing more is judged or told. Disarming twice is fine."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import sysadm_nb as sa
 from sysadm_nb import Tables, wire
 from sysadm_nb.widgets import Dashboard, dashboard
 from sysadm_nb.widgets.connection import ConnectionModel
@@ -29,6 +30,19 @@ def send(
     for number in range(count):
         args = {"class": "snapshot", "message": f"{text} {number}", "priority": priority}
         tables.append(wire.encode_event(name, args), server=server)
+
+
+# -- alerts ----------------------------------------------------------------------------------------------
+
+
+def test_a_view_of_alerts_closes_with_the_monitor_they_watch() -> None:
+    with sa.serve(sources=[]) as server:
+        monitor = sa.connect(server)
+        armed = monitor.arm(sa.alerts.Rules())
+        view = sa.AlertsView(armed)
+        monitor.close()
+    assert view.comm is None
+    assert "disarmed" in repr(view)
 
 
 # -- events ----------------------------------------------------------------------------------------------
