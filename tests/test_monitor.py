@@ -177,6 +177,21 @@ def test_waiting_for_events_and_conditions(server, monitor) -> None:
         monitor.wait_for(lambda event: 1 / 0, timeout=30)
 
 
+def test_a_condition_that_finds_nothing_hurts_nobody_else(server, monitor, tmp_path) -> None:
+    """``next(...)`` in a condition raises StopIteration, which a future cannot hold."""
+    seen: list[object] = []
+    monitor.on_event(seen.append)
+    monitor.record(tmp_path / "nas.sysadm")
+    timer = threading.Timer(0.1, server.publish, ("ups", {"n": 1}))
+    timer.start()
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        monitor.wait_for(lambda event: next(key for key in event.args if key == "m"), timeout=30)
+    timer.join()
+    until(lambda: seen)
+    monitor.close()
+    assert len(sa.open_recording(tmp_path / "nas.sysadm").events) == 1
+
+
 def test_a_waiter_wakes_when_the_server_goes(server, monitor) -> None:
     threading.Timer(0.2, server.stop).start()
     with pytest.raises(ConnectionLost, match="Waited on here"):

@@ -110,6 +110,8 @@ class Fleet:
                 continue
             try:
                 found = waiter.matches(event)
+            except StopIteration as error:  # next() found nothing, and a future cannot hold that
+                waiter.found.set_exception(RuntimeError(repr(error)))
             except Exception as error:  # the caller's own condition
                 waiter.found.set_exception(error)
             else:
