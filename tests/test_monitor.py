@@ -340,6 +340,31 @@ def test_closing_does_not_wait_for_a_server_that_is_stuck() -> None:
             again.loop.run(asyncio.sleep(0))  # the handle of another monitor is not affected
 
 
+@pytest.mark.parametrize("end", [lambda monitor: monitor.remove("slow"), Monitor.close])
+def test_a_server_that_is_removed_while_it_is_being_added_is_gone(server, end) -> None:
+    with elsewhere(scripted()) as script, sa.connect(server, name="here") as monitor:
+        script.answers["rpc/identify"] = script.SILENCE
+        errors = []
+
+        def add() -> None:
+            try:
+                monitor.add(script.url, name="slow", user="root", password="secret", timeout=30)
+            except Closed as error:
+                errors.append(str(error))
+
+        adding = threading.Thread(target=add)
+        adding.start()
+        until(lambda: script.requests)
+        end(monitor)
+        adding.join(10)
+        assert ["slow was removed, or its monitor closed" in error for error in errors] == [True]
+        until(lambda: not script.peers)
+        assert [state.name for state in monitor.servers] == ["here"]
+        if not monitor.closed:
+            script.answers["rpc/identify"] = {"hostname": "scripted", "type": "server"}
+            monitor.add(script.url, name="slow", user="root", password="secret")
+
+
 def test_a_script_that_just_ends_closes_its_connections_without_a_word() -> None:
     with elsewhere(scripted()) as script:
         text = f"""

@@ -177,7 +177,7 @@ class Fleet:
         try:
             await session.start()
         except BaseException:
-            del self.sessions[session.name]
+            self._forget(session)
             raise
         if self.closed:
             await session.close()
@@ -214,7 +214,11 @@ class Fleet:
             for behind in [one for one in peers.sessions if self.sessions.get(one.name) is one]:
                 await self.remove(behind.name)
         await session.close()
-        self.sessions.pop(session.name, None)
+        self._forget(session)
+
+    def _forget(self, session: Session) -> None:
+        if self.sessions.get(session.name) is session:  # not another one of that name, added since
+            del self.sessions[session.name]
 
     async def close(self) -> None:
         """Disconnect all; whoever waits is told."""

@@ -126,6 +126,8 @@ class Session:
             self._missing = Gap(missing_since)
         self._gaps: list[Gap] = []  # over, and not fetched from the logs yet
         self._last_event: int | None = None  # by the server's clock (µs)
+        self._closing = False
+        self._opening: asyncio.Task[Connection] | None = None  # the first try
         self._task: asyncio.Task[None] | None = None
         self._catching_up: asyncio.Task[None] | None = None
 
@@ -141,23 +143,44 @@ class Session:
         ----------
         retry : bool
             False raises when the first try fails; True goes on trying in the background.
+
+        Raises
+        ------
+        Closed
+            It was closed meanwhile, and there was no ``retry``.
         """
         connection = None
-        try:
-            connection = await self._open()
-        except SysadmError as error:
-            if not retry:
-                raise
-            if is_permanent(error):
-                self._refuse(error)
-                return
-            self._note("waiting", str(error))
-        self._task = asyncio.create_task(self._live(connection), name=f"sysadm_nb session {self.name}")
+        if not self._closing:
+            # A task of its own: close() can end the try without cancelling the caller.
+            self._opening = asyncio.create_task(self._open(), name=f"sysadm_nb open {self.name}")
+            try:
+                connection = await self._opening
+            except asyncio.CancelledError:
+                if not self._closing:
+                    if self.connection is not None:  # it came about at that very moment
+                        await self.close()
+                    raise
+            except SysadmError as error:
+                if not retry:
+                    raise
+                if not self._closing:
+                    if is_permanent(error):
+                        self._refuse(error)
+                        return
+                    self._note("waiting", str(error))
+        if not self._closing:
+            self._task = asyncio.create_task(self._live(connection), name=f"sysadm_nb session {self.name}")
+        elif not retry:
+            raise Closed(f"{self.name} was removed, or its monitor closed, while it was being connected.")
 
     async def close(self) -> None:
         """Disconnect for good; what waits is told. Closing twice is fine."""
         if self.state == "closed":
             return
+        self._closing = True
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
         for task in (self._task, self._catching_up):
             if task is not None:
                 task.cancel()

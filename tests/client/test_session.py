@@ -233,6 +233,27 @@ def test_the_first_try_raises_or_goes_on_in_the_background() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("retry", [False, True])
+def test_one_that_is_closed_while_it_connects_stays_closed(retry: bool, begun: bool) -> None:
+    async def main() -> None:
+        async with scripted() as script:
+            script.answers["rpc/identify"] = Scripted.SILENCE
+            session = Session(parse_address(script.url), Login("root", "secret"), Tables(), timeout=2)
+            starting = asyncio.create_task(session.start(retry=retry))
+            if begun:
+                await until(lambda: script.requests)
+            await session.close()
+            script.answers["rpc/identify"] = identity = {"hostname": "scripted", "type": "server"}
+            await script.send({"namespace": "rpc", "name": "response", "id": "nb1", "args": identity})
+            (ended,) = await asyncio.gather(starting, return_exceptions=True)
+            assert isinstance(ended, type(None) if retry else Closed)
+            await until(lambda: not script.peers)
+            assert (session.state, session.connection, whats(session)) == ("closed", None, ["closed"])
+
+    asyncio.run(main())
+
+
 def test_frames_go_on_word_for_word_but_never_a_login() -> None:
     async def main() -> list[tuple[str, str]]:
         frames: list[tuple[str, str]] = []
