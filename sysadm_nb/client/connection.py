@@ -403,6 +403,7 @@ class Connection:
                 waiter.set_exception(ConnectionLost(str(self.lost)))
                 waiter.exception()  # a waiter that has timed out meanwhile must not be reported as forgotten
         self._events.put_nowait(None)
+        self._tasks[1].cancel()  # nothing left to watch, and close() may not get that far
 
     async def wait_lost(self) -> ConnectionLost:
         """Wait until the connection has ended and return the reason."""
@@ -413,8 +414,12 @@ class Connection:
     async def close(self) -> None:
         """Close the connection; waiting requests end with ConnectionLost. Closing twice is fine."""
         self._closing = True
-        with contextlib.suppress(Exception):
-            await self._link.close()
+        try:
+            with contextlib.suppress(Exception):
+                await self._link.close()
+        except BaseException:  # cancelled: then without a farewell
+            self._link.transport.abort()
+            raise
         for task in list(self._tasks[1:]):
             task.cancel()
         await asyncio.wait(self._tasks)

@@ -302,6 +302,39 @@ def test_closing_leaves_nothing_and_twice_is_fine() -> None:
     asyncio.run(main())
 
 
+def ours() -> list[str]:
+    return [task.get_name() for task in asyncio.all_tasks() if "sysadm_nb" in task.get_name()]
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_closing_that_is_cancelled_leaves_nothing_either(turns: int) -> None:
+    async def main() -> None:
+        async with scripted() as script:
+            connection = await impatient(script, ping_interval=10, ping_timeout=20)
+            script.peers[0].transport.pause_reading()  # no farewell comes back
+            closing = asyncio.create_task(connection.close())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            closing.cancel()
+            await asyncio.wait([closing])
+            if turns == 0:  # it had not begun
+                await connection.close()
+            await until(lambda: not ours())
+
+    asyncio.run(main())
+
+
+def test_nobody_watches_a_connection_that_has_ended() -> None:
+    async def main() -> None:
+        async with scripted() as script:
+            connection = await impatient(script, ping_interval=10, ping_timeout=20)
+            script.peers[0].transport.abort()
+            await connection.wait_lost()
+            await until(lambda: not ours())
+
+    asyncio.run(main())
+
+
 def test_iteration_ends_when_the_connection_is_closed_here() -> None:
     async def main() -> None:
         async with scripted() as script:
