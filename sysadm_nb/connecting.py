@@ -155,6 +155,7 @@ def demo(*, seed: int = 0, speed: float = 1.0, history: str | timedelta = "30D")
         server.stop()
         raise
     monitor.server = server
+    monitor.on_close(server.stop)
     monitor.loop.call(machine.release)
     return monitor
 

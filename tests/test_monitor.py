@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import socket
 import subprocess
 import sys
 import textwrap
@@ -297,6 +298,25 @@ def test_closing(server) -> None:
     ):
         with pytest.raises(Closed, match="connect again"):
             call()
+
+
+@pytest.mark.parametrize("part", ["monitor", "server"])
+def test_a_demo_can_be_closed_in_a_callback(part: str) -> None:
+    monitor = sa.demo(history="1h")
+    server = monitor.server
+    end = monitor.close if part == "monitor" else server.stop
+    undo = monitor.on_event(lambda event: end() if event.name == "ups" else None)
+    server.publish("ups", {})
+    until(lambda: server.closed)
+    with elsewhere(scripted()):  # the loop thread lives, and the server on it does not
+        until(lambda: not listens(parse_address(server.url).port))
+    undo()
+    monitor.close()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_a_monitor_that_nobody_holds_closes_itself(server) -> None:

@@ -95,6 +95,9 @@ class Server:
             return
         self._stopped = True
         self._finalizer.detach()
+        if loop.on_loop_thread():  # in a callback: it goes on by itself
+            _abandon(self._server, self._loop)
+            return
         try:
             self._loop.run(self._server.stop(), timeout=60)
         except Closed:
@@ -129,7 +132,7 @@ class Server:
 
 
 def _abandon(server: EventServer, handle: loop.LoopThread) -> None:
-    """Stop a server whose handle was collected: may run on any thread, so it must not wait."""
+    """Stop a server without waiting for it: on the loop thread, or on any where its handle is collected."""
     try:
         future = handle.start(server.stop())
     except SysadmError:
