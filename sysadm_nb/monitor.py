@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import html
 import itertools
+import logging
 import weakref
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from sysadm_nb.trends.sampling import DatasetSamples
 
 __all__ = ["Monitor", "ServerState"]
+
+log = logging.getLogger("sysadm_nb")
 
 _numbers = itertools.count(1)
 open_monitors: weakref.WeakSet[Monitor] = weakref.WeakSet()
@@ -139,12 +142,11 @@ class Monitor:
         try:
             with contextlib.suppress(Closed):
                 self.loop.run(self._fleet.close())
-            for closer in list(self._closers):
-                closer()
-            for recorder in self._recorders:
-                recorder.close()
-            if self.server is not None:
-                self.server.stop()
+        except BaseException:  # Ctrl-C at a server that is stuck: it goes on by itself
+            _abandon(self._fleet, self.loop, self._closers, self._recorders)
+            raise
+        try:
+            _close_rest(self._closers, self._recorders, wait=True)
         finally:
             self.loop.release()
 
@@ -475,6 +477,15 @@ def _seconds(span: str | float | timedelta) -> float:
         ) from None
 
 
+def _close_rest(closers: list[Callable[[], object]], recorders: list[Any], *, wait: bool) -> None:
+    """Close all, in order, also where one of them fails or is interrupted."""
+    with contextlib.ExitStack() as last_first:
+        for recorder in recorders:
+            last_first.callback(recorder.close, wait=wait)
+        for closer in reversed(closers):
+            last_first.callback(closer)
+
+
 def _abandon(
     fleet: Fleet, handle: loop.LoopThread, closers: list[Callable[[], object]], recorders: list[Any]
 ) -> None:
@@ -482,11 +493,11 @@ def _abandon(
     fleet.closed = True
 
     async def close() -> None:
-        await fleet.close()
-        for closer in list(closers):
-            closer()
-        for recorder in recorders:
-            recorder.close(wait=False)
+        try:
+            await fleet.close()
+            _close_rest(closers, recorders, wait=False)
+        except Exception:  # nobody is there to be told
+            log.exception("Closing a monitor failed")
 
     try:
         closing = handle.start(close())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -383,6 +385,39 @@ def test_a_server_that_is_removed_while_it_is_being_added_is_gone(server, end) -
         if not monitor.closed:
             script.answers["rpc/identify"] = {"hostname": "scripted", "type": "server"}
             monitor.add(script.url, name="slow", user="root", password="secret")
+
+
+def test_closing_that_is_interrupted_goes_on_by_itself(tmp_path) -> None:
+    closed = []
+    with elsewhere(scripted()) as script:
+        with sa.connect(script.url, user="root", password="secret") as monitor:
+            recorder = monitor.record(tmp_path / "nas.sysadm")
+            monitor.on_close(lambda: closed.append(True))
+            monitor.loop.call(script.peers[0].transport.pause_reading)
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+            with pytest.raises(KeyboardInterrupt):
+                monitor.close()
+        until(lambda: recorder.state == "closed")
+        assert closed == [True]
+        assert monitor.servers[0].state == "closed"
+
+
+@pytest.mark.parametrize("collected", [False, True])
+def test_a_callback_that_fails_at_closing_leaves_nothing_open(server, tmp_path, caplog, collected) -> None:
+    closed = []
+    monitor = sa.connect(server)
+    recorder = monitor.record(tmp_path / "nas.sysadm")
+    monitor.on_close(lambda: 1 / 0)
+    monitor.on_close(lambda: closed.append(True))
+    if collected:
+        del monitor
+        gc.collect()
+    else:
+        with pytest.raises(ZeroDivisionError):
+            monitor.close()
+    until(lambda: recorder.state == "closed")
+    assert closed == [True]
+    assert ("ZeroDivisionError" in caplog.text) is collected  # where nobody is there to be told
 
 
 def test_a_script_that_just_ends_closes_its_connections_without_a_word() -> None:
