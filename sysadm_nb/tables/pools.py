@@ -135,15 +135,18 @@ def pool_columns(cells: list[Any]) -> list[Any]:
     for row, p in enumerate(flat) if any(p.size_bytes is not None for p in flat) else ():
         if p.size_bytes is None:
             continue
-        size[row] = exact = float(p.size_bytes)
-        if p.free_bytes is not None:
-            free[row] = float(p.free_bytes)
-        if p.expandsz_bytes is not None:
-            expand[row] = float(p.expandsz_bytes)
-        if p.alloc_bytes is not None:
-            alloc[row] = float(p.alloc_bytes)
-            if exact > 0:
-                used[row] = 100.0 * alloc[row] / exact
+        try:
+            size[row] = exact = float(p.size_bytes)
+            if p.free_bytes is not None:
+                free[row] = float(p.free_bytes)
+            if p.expandsz_bytes is not None:
+                expand[row] = float(p.expandsz_bytes)
+            if p.alloc_bytes is not None:
+                alloc[row] = float(p.alloc_bytes)
+                if exact > 0:
+                    used[row] = 100.0 * alloc[row] / exact
+        except OverflowError:  # hundreds of digits are a number in JSON, and none here: what is shown stands
+            continue
     priorities = [p.priority for p in flat]
     return [
         *leads,

@@ -265,6 +265,22 @@ def test_a_health_in_other_letters_is_the_word_of_zfs():
     ]
 
 
+@pytest.mark.parametrize(
+    "key", ["size_bytes", "alloc_bytes", "free_bytes", "expandsz_bytes", "dedup", "frag"]
+)
+def test_a_number_too_long_for_a_float_takes_no_other_sample_with_it(key):
+    tables = Tables()
+    good = wire.encode_event("system-state", {"zpools": {"tank": {"size": "1G", "capacity": "5%"}}})
+    bad = '{"tank":{"size":"2G","size_bytes":7,"%s":%s},"dozer":{"size":"3G"}}' % (key, "9" * 400)  # noqa: UP031
+    frame = '{"args":{"zpools":%s},"id":"","name":"system-state","namespace":"events"}' % bad  # noqa: UP031
+    for one in (good, frame, good):
+        tables.append(one)
+    assert tables.pools["pool"].tolist() == ["tank", "tank", "dozer", "tank"]
+    size = 2 * 2**30 if key == "size_bytes" else 7
+    assert tables.pools["size_bytes"].tolist() == [2**30, size, 3 * 2**30, 2**30]
+    assert len(tables.events) == len(tables.system) == 3
+
+
 def test_unreadable_input_is_an_event_too():
     tables = Tables()
     for frame in ("hello", b"\xff\xfe", '{"namespace":"events","name":"news","args":[1]}', "{"):
