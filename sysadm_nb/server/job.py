@@ -7,16 +7,21 @@ log and the return code. Commands of a chain that have not begun have no keys, n
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from sysadm_nb import wire
 from sysadm_nb.server.process import Output
 
 _REPEAT_BYTES: Final = 64 * 1024
 """Logs of finished commands are repeated with every running event up to this size together."""
+
+_EVENT_BYTES: Final = 4 * 2**20
+"""All logs in an event together: what goes over a bridge in one piece, and far from a client's 64 MiB."""
 
 
 @dataclass
@@ -76,19 +81,47 @@ def event(job: Job, delta: str = "") -> dict[str, Any]:
         details["time_started"] = local_time(job.started)
     if job.finished is not None:
         details["time_finished"] = local_time(job.finished)
+    ran = [step for step in job.steps if step.code is not None] if state == "finished" else []
+    again = ran[-1:] if _system_of(job) else []  # its log comes a second time
+    level = _level(step.log for step in ran + again)
     if state == "finished":
-        _tell_all(details, [step for step in job.steps if step.code is not None])
+        _tell_all(details, ran, level)
     elif job.current is not None:
         _tell_progress(details, job, delta)
     args = {"process_id": job.process_id, "state": state, "process_details": details}
-    return args | _class_fields(job, delta)
+    return args | _class_fields(job, delta, ran[-1].log if ran else None, level)
 
 
-def _tell_all(details: dict[str, Any], steps: Iterable[Step]) -> None:
+def _level(logs: Iterable[Output]) -> float:
+    """Bytes that each log may have, so that all of an event fit: only those that are longer are cut."""
+    sizes = sorted(_size(log.text()) for log in logs)
+    room = _EVENT_BYTES
+    for number, size in enumerate(sizes):
+        share = room // (len(sizes) - number)
+        if size > share:
+            return share
+        room -= size
+    return math.inf
+
+
+def _size(text: str) -> int:
+    return len(wire.dump_json(text).encode("utf-8", "replace"))  # an escaped character takes six bytes
+
+
+def _cut(log: Output, level: float) -> str:
+    text = log.text()
+    kept = len(text)
+    while kept and level < math.inf and (size := _size(text)) > level:
+        kept = int(0.9 * kept * level / size)
+        text = log.text(kept)
+    return text
+
+
+def _tell_all(details: dict[str, Any], steps: list[Step], level: float) -> None:
     # The same command twice shares one key: logs joined, the last return code.
     logs: dict[str, list[str]] = {}
     for step in steps:
-        logs.setdefault(step.command, []).append(step.log.text())
+        logs.setdefault(step.command, []).append(_cut(step.log, level))
         details[f"return_codes/{step.command}"] = str(step.code)
     # Last, so that a command called `state` shows its log, as on a real server: `cmd_list` decides.
     details.update({command: "".join(texts) for command, texts in logs.items()})
@@ -101,7 +134,8 @@ def _tell_progress(details: dict[str, Any], job: Job, delta: str) -> None:
     done = [step for step in job.steps if step.code is not None and step.command != current.command]
     size = sum(len(step.log.text()) for step in done)
     news = {step.command for step in done if not step.told}
-    _tell_all(details, [step for step in done if size <= _REPEAT_BYTES or step.command in news])
+    telling = [step for step in done if size <= _REPEAT_BYTES or step.command in news]
+    _tell_all(details, telling, _level(step.log for step in telling))
     for step in done:
         step.told = True
         details[f"return_codes/{step.command}"] = str(step.code)
@@ -128,20 +162,23 @@ _SYSTEMS: Final = (
 )
 
 
-def _class_fields(job: Job, delta: str) -> dict[str, Any]:
-    found = [rest for prefix, *rest in _SYSTEMS if job.process_id.startswith(prefix)]
-    if not found:
+def _system_of(job: Job) -> tuple[str, str] | None:
+    found = [(name, field) for prefix, name, field in _SYSTEMS if job.process_id.startswith(prefix)]
+    return found[0] if found else None
+
+
+def _class_fields(job: Job, delta: str, log: Output | None, level: float) -> dict[str, Any]:
+    found = _system_of(job)
+    if found is None:
         return {}
-    system, log_field = found[0]
+    system, log_field = found
     fields: dict[str, Any] = {"event_system": system}
-    ran = [step for step in job.steps if step.code is not None]
-    log = ran[-1].log.text() if job.finished is not None and ran else delta
     if log_field:
-        fields[log_field] = log
+        fields[log_field] = delta if log is None else _cut(log, level)
     if system == "sysadm/pkg":
         fields["action"] = job.process_id.removeprefix("sysadm_").partition("-")[0]
-        if job.finished is not None and ran:
-            fields |= _package_news(fields["action"], log)
+        if log is not None:
+            fields |= _package_news(fields["action"], log.text())
     elif system == "sysadm/iohyve" and (progress := _DOWNLOAD.findall(delta.replace("\r", "\n"))):
         fields |= dict(zip(("filename", "percent_done", "download_rate"), progress[-1], strict=True))
     return fields

@@ -63,11 +63,16 @@ class Output:
             self._tail_size -= excess
             self._dropped += excess
 
-    def text(self) -> str:
-        head, tail = "".join(self._head), "".join(self._tail)
-        if not self._dropped:
+    def text(self, limit: int | None = None) -> str:
+        """What was kept, or less of it."""
+        head, tail, dropped = "".join(self._head), "".join(self._tail), self._dropped
+        if limit is not None and len(head) + len(tail) > limit:
+            kept = head + tail
+            head, tail = kept[: limit // 2], kept[len(kept) - (limit - limit // 2) :]
+            dropped += len(kept) - limit
+        if not dropped:
             return head + tail
-        return f"{head}\n[... {self._dropped} characters left out ...]\n{tail}"
+        return f"{head}\n[... {dropped} characters left out ...]\n{tail}"
 
     def __bool__(self) -> bool:
         return bool(self._head)

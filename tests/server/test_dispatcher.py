@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sysadm_nb import wire
 from sysadm_nb.server import dispatcher as module
 from sysadm_nb.server.dispatcher import Dispatcher, Full, default_environment
 from sysadm_nb.server.job import Job, Step, event, queue_of
@@ -204,6 +205,30 @@ def test_output_is_bounded_head_and_tail(tmp_path: Path) -> None:
     assert mark == f"[... {whole - 1000} characters left out ...]"
 
 
+@pytest.mark.parametrize("id", ["job", "sysadm_pkg_install-{1}"])
+@pytest.mark.parametrize("state", ["finished", "running"])
+def test_the_logs_of_an_event_are_bounded_together(id: str, state: str) -> None:
+    """A client takes 64 MiB; a NUL is six bytes there, and a package job's last log comes twice."""
+    steps = [Step("small", Output(2**20), code=0)]
+    steps += [Step(f"flood {number}", Output(2**20), code=0) for number in range(12)]
+    steps[0].log.add("all of it\n")
+    for step in steps[1:]:
+        step.log.add("\0" * 2**20 + "end")
+    now = Step("now", Output(10)) if state == "running" else None
+    args = event(Job(id, "no_queue", steps, Output(10), 1, None if now else 2, now))
+    assert args["state"] == state
+    assert 3 * 2**20 < len(wire.dump_json(args)) < 5 * 2**20
+    found = args["process_details"]
+    assert found["small"] == "all of it\n"
+    for step in steps[1:]:
+        head, left_out, tail = re.split(
+            r"\n\[\.\.\. (\d+) characters left out \.\.\.\]\n", found[step.command]
+        )
+        assert len(head) + len(tail) + int(left_out) == 2**20 + 3
+        assert tail.endswith("\0end")
+    assert "pkg_log" not in args or args["pkg_log"] == ("" if now else found["flood 11"])
+
+
 def test_text_is_decoded_as_it_comes(tmp_path: Path) -> None:
     body = (
         "import os, time\n"
@@ -214,17 +239,17 @@ def test_text_is_decoded_as_it_comes(tmp_path: Path) -> None:
     assert job(command)[-1]["process_details"][command] == "héllo € bad:\ufffd\ufffd end \ufffd"
 
 
-@given(st.lists(st.text(max_size=30), max_size=30), st.integers(2, 60))
-def test_bounded_output_keeps_head_and_tail_of_any_text(pieces: list[str], limit: int) -> None:
-    output = Output(limit)
+@given(st.lists(st.text(max_size=30), max_size=30), st.integers(2, 60), st.integers(0, 60))
+def test_bounded_output_keeps_head_and_tail_of_any_text(pieces: list[str], limit: int, more: int) -> None:
+    output = Output(limit + more)
     for piece in pieces:
         output.add(piece)
     whole = "".join(pieces)
     if len(whole) <= limit:
-        assert output.text() == whole
+        assert output.text(limit) == whole
     else:
         head, tail = whole[: limit // 2], whole[len(whole) - (limit - limit // 2) :]
-        assert output.text() == f"{head}\n[... {len(whole) - limit} characters left out ...]\n{tail}"
+        assert output.text(limit) == f"{head}\n[... {len(whole) - limit} characters left out ...]\n{tail}"
 
 
 # --- no shell, explicit surroundings ------------------------------------------------------------------------
