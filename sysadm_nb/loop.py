@@ -20,6 +20,7 @@ import os
 import select
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -90,6 +91,7 @@ class _Shared:
 
 _lock = threading.RLock()  # re-entrant: a finalizer may release while this thread acquires
 _current: _Shared | None = None
+_closing: set[LoopThread] = set()  # see release_after
 
 
 def acquire() -> LoopThread:
@@ -120,25 +122,31 @@ def _give_back(shared: _Shared, wait: bool) -> None:
     global _current
     with _lock:
         shared.users -= 1
-        if shared.users > 0:
+        if shared.users > 0 or shared is not _current:  # to stop a loop that winds up would break that off
             return
-        if _current is shared:
-            _current = None
+        _current = None
     shared.stop(wait)
 
 
 @atexit.register
 def _stop_at_exit() -> None:
     global _current
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while _closing and time.monotonic() < deadline:
+        time.sleep(0.01)
     with _lock:
         shared, _current = _current, None
     if shared is not None:
-        shared.stop(wait=True)
+        shared.stop(wait=False)
+    for thread in threading.enumerate():  # also one that nobody waited for
+        if thread.name == THREAD_NAME:
+            thread.join(STOP_TIMEOUT_S)
 
 
 def _forget_after_fork() -> None:
     global _current, _lock
     _current, _lock = None, threading.RLock()  # the thread did not come along
+    _closing.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -183,6 +191,22 @@ class LoopThread:
         shared, self._shared = self._shared, None
         if shared is not None:
             _give_back(shared, wait)
+
+    def release_after(self, closing: concurrent.futures.Future[None]) -> None:
+        """Give the handle back when something has closed; never waits, but the end of the process does.
+
+        Parameters
+        ----------
+        closing : concurrent.futures.Future
+            From ``start()``.
+        """
+
+        def release(_: object) -> None:
+            self.release(wait=False)
+            _closing.discard(self)
+
+        _closing.add(self)
+        closing.add_done_callback(release)
 
     def start(self, coro: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Run a coroutine on the loop thread and return its future at once."""

@@ -86,6 +86,7 @@ class Monitor:
         self._finalizer = weakref.finalize(
             self, _abandon, self._fleet, self.loop, self._closers, self._recorders
         )
+        self._finalizer.atexit = False  # what is still held then is closed by close_all, which waits
         open_monitors.add(self)
 
     events = property(lambda self: self.tables.events, doc="Every event, one a row.")
@@ -504,4 +505,4 @@ def _abandon(
     except Closed:
         handle.release(wait=False)
         return
-    closing.add_done_callback(lambda _: handle.release(wait=False))
+    handle.release_after(closing)

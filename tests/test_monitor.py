@@ -8,14 +8,18 @@ import inspect
 import os
 import signal
 import socket
+
+
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
 import weakref
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -438,6 +442,31 @@ def test_a_script_that_just_ends_closes_its_connections_without_a_word() -> None
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "connected 1\n", "")
         until(lambda: not script.peers)
+
+
+@pytest.mark.parametrize("end", ["pass", "raise SystemExit"], ids=["collected", "held"])
+def test_a_script_that_forgets_its_demo_leaves_nothing(end: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        text = f"""
+            import sysadm_nb as sa
+            def main():
+                monitor = sa.demo(history="1h")
+                monitor.record({str(Path(folder, "past.sysadm"))!r})
+                {end}
+            main()
+        """
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-X", "dev", "-c", textwrap.dedent(text)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env=os.environ | {"TMPDIR": folder},
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert [path.name for path in Path(folder).iterdir()] == ["past.sysadm"]
+        past = sa.open_recording(Path(folder, "past.sysadm"))
+        assert list(past.connection.what) == ["connected", "subscribed", "closed"]
 
 
 def test_wrong_password_and_none(server, monkeypatch) -> None:

@@ -294,8 +294,7 @@ class Recorder:
                 if wait and not loop.on_loop_thread():
                     self._loop.run(self.aclose(), CLOSE_TIMEOUT_S)
                 else:
-                    closing = self._loop.start(self.aclose())
-                    closing.add_done_callback(lambda _: self._loop.release(wait=False))
+                    self._loop.release_after(self._loop.start(self.aclose()))
                     return
         self._loop.release(wait=wait)
 

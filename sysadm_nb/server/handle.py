@@ -41,6 +41,7 @@ class Server:
             raise
         # Without a reference to self: a server that nobody holds any more is to stop.
         self._finalizer = weakref.finalize(self, _abandon, server, self._loop)
+        self._finalizer.atexit = False  # what is still held then is stopped by close_all, which waits
         self._stopped = False
         _running.add(self)
 
@@ -134,11 +135,11 @@ class Server:
 def _abandon(server: EventServer, handle: loop.LoopThread) -> None:
     """Stop a server without waiting for it: on the loop thread, or on any where its handle is collected."""
     try:
-        future = handle.start(server.stop())
+        stopping = handle.start(server.stop())
     except SysadmError:
         handle.release(wait=False)
         return
-    future.add_done_callback(lambda _: handle.release(wait=False))
+    handle.release_after(stopping)
 
 
 def close_all() -> None:
