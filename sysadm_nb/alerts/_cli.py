@@ -103,15 +103,14 @@ def _live(args: argparse.Namespace, rules: Any) -> int:
                 print(shell_text(f"a rule failed: {error}"), flush=True)
             if args.state is not None and time.monotonic() - saved > SAVE_EVERY_S:
                 saved = time.monotonic()
-                _write_state(args.state, armed.state)
+                _write_state(args.state, armed.state, told)
             if all(server.state == "refused" for server in monitor.servers):
                 raise SysadmError(f"No server is left to watch. {monitor.servers[0].detail}")
         armed.drain(5)
-        if args.state is not None:
-            _write_state(args.state, armed.state)
+        kept = args.state is None or _write_state(args.state, armed.state, told)
         armed.disarm()
     print("stopped", flush=True)
-    return 0
+    return 0 if kept else 1
 
 
 def _say(message: Any) -> None:
@@ -138,8 +137,18 @@ def _read_state(path: Path | None) -> Any:
         raise InputError(f"{path} is no saved state: delete it, and the rules start anew.") from None
 
 
-def _write_state(path: Path, state: dict[str, Any]) -> None:
-    """Whole or not at all: a crash in the middle must not cost the state."""
+def _write_state(path: Path, state: dict[str, Any], told: dict[str, str]) -> bool:
+    """Whole or not at all: a crash in the middle must not cost the state.
+
+    A full disk may have room again the next time, and the rules go on meanwhile: it is said, not raised.
+    """
     fresh = path.with_name(path.name + ".new")
-    fresh.write_text(json.dumps(state), "utf-8")
-    fresh.replace(path)
+    try:
+        fresh.write_text(json.dumps(state), "utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        _note(told, str(path), f"the state is not saved: {error.strerror or error}")
+        return False
+    if str(path) in told:
+        _note(told, str(path), "the state is saved again")
+    return True

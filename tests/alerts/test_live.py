@@ -168,9 +168,9 @@ def night(tmp_path: Path) -> Path:
     return write(tmp_path / "night.sysadm", sent)
 
 
-def program(*arguments: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
+def program(*arguments: str, cwd: Path, first: str = "", **environment: str) -> subprocess.Popen[str]:
     root = Path(sa.__file__).parents[1]
-    code = "import sys; from sysadm_nb.cli import main; sys.exit(main())"
+    code = f"{first}\nimport sys; from sysadm_nb.cli import main; sys.exit(main())"
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         cwd=cwd,
@@ -262,6 +262,38 @@ def test_watching_a_server_until_sigterm(tmp_path):
     assert incident["rule"] == "risen" and incident["resolved"] is None
     with sa.open_recording(tmp_path / "kept.sysadm") as past:
         assert past.records("incident")["rule"].tolist() == ["risen"]
+
+
+def test_a_state_that_cannot_be_written_for_a_while_stops_nothing(tmp_path):
+    rules = Rules()
+    rules.add("full", table="pools", when="capacity_pct > 80")
+    rules.save(tmp_path / "rules.toml")
+    folder = tmp_path / "away"
+    arguments = ["rules.toml", "--server", "nas=ws://127.0.0.1:1", "--user", "admin"]
+    arguments += ["--state", "away/s.json"]
+    often = "import sysadm_nb.alerts._cli as c; c.SAVE_EVERY_S = 0.1"
+    process = program("watch", *arguments, cwd=tmp_path, first=often, SYSADM_NB_PASSWORD="x")
+    said = []
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("away/s.json:"):
+                said.append(line.strip().removeprefix("away/s.json: the state is "))
+                if len(said) == 1:
+                    time.sleep(1)  # it is tried again meanwhile, and said once
+                    folder.mkdir()
+                elif len(said) == 2:
+                    assert json.loads((folder / "s.json").read_text())["incidents"] == []
+                    folder.rename(tmp_path / "elsewhere")
+                else:
+                    break
+        process.send_signal(signal.SIGTERM)
+        rest = process.communicate(timeout=60)[0]
+    finally:
+        process.kill()
+    lost = "not saved: No such file or directory"
+    assert said == [lost, "saved again", lost]
+    assert rest.strip().endswith("stopped") and process.returncode == 1
 
 
 @pytest.mark.parametrize(("remind", "says"), [("3600", "with the unit"), ("30s", "more than once a minute")])
