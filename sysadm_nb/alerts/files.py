@@ -158,6 +158,10 @@ def _rule(entry: Mapping[str, Any], file: str, functions: Mapping[str, Any]) -> 
             options[part] = _function(wanted, functions, where)
     after, kind = options.pop("absent_after", None), options.pop("where", None)
     soon = options.pop("forecast_within", None)
+    if kind is not None and after is None:
+        raise RuleError(f"{where}: where= belongs to absent_after; what rows must be like goes into when")
+    if ("when" in options) + (after is not None) + (soon is not None) > 1:
+        raise RuleError(f"{where}: it has more than one of when, absent_after and forecast_within")
     try:
         if after is not None:
             options["when"] = absent(options.get("table", ""), after=after, where=kind)

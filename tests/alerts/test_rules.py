@@ -321,6 +321,9 @@ def test_a_lambda_cannot_be_saved(tmp_path):
         ("[[rule]]\nname='r'\ntable='pools'\nwhen=3\n", "an expression is a text"),
         ("[[rule]]\nname='r'\nforecast_within={dayz=3}\n", "forecast_within takes"),
         ("rule=3\n", "rules are written as [[rule]] tables"),
+        ("[[rule]]\nname='r'\ntable='jobs'\nwhen='failed'\nwhere='run > 1'\n", "belongs to absent_after"),
+        ("[[rule]]\nname='r'\ntable='jobs'\nwhen='failed'\nabsent_after='1h'\n", "more than one of when"),
+        ("[[rule]]\nname='r'\nwhen='days < 3'\nforecast_within={days=3}\n", "more than one of when"),
     ],
 )
 def test_bad_files(text, says):
