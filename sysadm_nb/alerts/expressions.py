@@ -342,9 +342,14 @@ class _Compiler:
         text = str(node.value)
         try:
             if kind == "span":
-                moment = timespan(text).as_unit("us").to_timedelta64()
+                span = timespan(text)
+                if pd.isna(span):
+                    raise ValueError
+                moment = span.as_unit("us").to_timedelta64()
                 return lambda _: moment
             stamp = pd.Timestamp(text)
+            if pd.isna(stamp):
+                raise ValueError
             stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
             time = stamp.as_unit("us").tz_localize(None).to_datetime64()
             return lambda _: time

@@ -46,6 +46,9 @@ def no_booleans(rows):
         ({"when": "capacity_pct > 'full'"}, "they cannot be compared"),
         ({"when": "health > 'ONLINE'"}, "compared with == and != only"),
         ({"when": "health == 3"}, "'health' is a text and '3' is a number"),
+        ({"when": "time > 'NaT'"}, "'NaT' is no time; write a time as '2026-11-23 07:00'"),
+        ({"when": "time > ''"}, "'' is no time"),
+        ({"when": "received - time > 'NaT'"}, "'NaT' is no span; write"),
         ({"when": "change(capacity_pct) > 5"}, "say how far with window='6h'"),
         (
             {"when": "capacity_pct > 80", "until": "capacty_pct < 75"},
