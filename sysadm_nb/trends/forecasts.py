@@ -337,10 +337,13 @@ def _reasons(
 ) -> list[str]:
     panel, horizon = paths.panel, paths.days[-1]
     now, end = paths.centre[:, 0], paths.centre[:, -1]
-    # Whole weeks back from the end: a day's step would tell of the weekday.
+    # Whole weeks, back from the end and on from now: other spans would tell of the weekday.
     back = horizon - (28 if horizon >= 28 else min(7, horizon))
-    before = np.array([np.interp(back, paths.days, centre) for centre in paths.centre])
-    last_rate, mean_rate = (end - before) / (horizon - back), (end - now) / horizon
+    weeks = horizon // 7 * 7 or horizon
+    before, later = (
+        np.array([np.interp(day, paths.days, centre) for centre in paths.centre]) for day in (back, weeks)
+    )
+    last_rate, mean_rate = (end - before) / (horizon - back), (later - now) / weeks
     still = STILL * np.maximum(panel.size_now, 1)
     reasons = []
     for pool in range(len(days)):

@@ -240,6 +240,8 @@ def test_words_tell_of_the_weeks_and_not_of_the_weekday(make: Make, weekday: int
     found = re.fullmatch(r"not within 180 days: at this rate in about (\d+) days", reason)
     assert found, reason
     assert float(found[1]) == pytest.approx((500 - 0.5 * days[-1]) / 0.5, rel=0.1)
+    for cycle in (20 * GB * (days % 7), backups):  # 180 days on is another weekday
+        assert one(make(300 * GB + cycle))["reason"] == "not growing"
 
 
 SHAPES = {
