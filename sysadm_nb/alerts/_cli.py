@@ -74,7 +74,7 @@ def _dry_run(args: argparse.Namespace, rules: Any) -> int:
 
 def _live(args: argparse.Namespace, rules: Any) -> int:
     from ..monitor import Monitor
-    from ..recording._cli import _named
+    from ..recording._cli import named
     from ..server._cli import Stop
     from .armed import arm
     from .durations import duration_us
@@ -82,17 +82,17 @@ def _live(args: argparse.Namespace, rules: Any) -> int:
     targets = [*args.notify, *os.environ.get("SYSADM_NB_NOTIFY", "").split()]
     if args.remind is not None and duration_us(args.remind, "--remind") < 60_000_000:
         raise InputError(f"--remind {args.remind} would tell more than once a minute: write --remind 4h.")
+    servers = named(args.server)
     state = _read_state(args.state)
     with Stop() as stop, Monitor() as monitor:
         if args.record is not None:
             monitor.record(args.record)
         armed = arm(monitor, rules, [_say, *targets], remind=args.remind, state=state)
-        named = {name or url.split("://")[-1].rstrip("/"): url for name, url in map(_named, args.server)}
         options = {"user": args.user, "fingerprint": args.fingerprint}
-        monitor.add(named, verify=args.ca or "pin", **options)
+        monitor.add(servers, verify=args.ca or "pin", **options)
         if args.poll is not None:
             monitor.sample_pools(args.poll)
-        print(f"watching {', '.join(named)} by {len(rules)} rules", flush=True)
+        print(f"watching {', '.join(servers)} by {len(rules)} rules", flush=True)
         saved, error = time.monotonic(), ""
         told: dict[str, str] = {}
         while not stop.wait(0.25):

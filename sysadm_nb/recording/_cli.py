@@ -71,19 +71,13 @@ def _span(text: str) -> float:
 
 
 def _record(args: argparse.Namespace) -> int:
-    from sysadm_nb.client import parse_address
     from sysadm_nb.monitor import Monitor
     from sysadm_nb.recording import remember
     from sysadm_nb.tables import Tables
 
     if args.keep is not None and (args.keep < 1 or (args.rotate_size is None and args.rotate_age is None)):
         raise InputError("--keep needs --rotate-size or --rotate-age, and a number of at least 1.")
-    targets: dict[str, str] = {}
-    for given, url in map(_named, args.server):
-        name = given or str(parse_address(url))
-        if name in targets:  # one of them would not be recorded
-            raise InputError(f"Two servers have the name {name}: give each its own, --server NAME=URL.")
-        targets[name] = url
+    targets = named(args.server)
     options = {"user": args.user, "fingerprint": args.fingerprint, "since": args.since}
     tables = Tables(max_rows=20_000, max_text=32 * 2**20)  # for a backfill to compare with
     with Stop() as stop, Monitor(tables) as monitor:
@@ -114,9 +108,20 @@ def _tell(told: dict[str, str], what: str, state: str) -> None:
         print(wire.shell_text(f"{what}: {state}".rstrip()), flush=True)
 
 
-def _named(target: str) -> tuple[str | None, str]:
-    name, equals, url = target.partition("=")
-    return (name, url) if equals and "/" not in name and ":" not in name else (None, target)
+def named(servers: list[str]) -> dict[str, str]:
+    """What ``--server`` was given, as names and addresses."""
+    from sysadm_nb.client import parse_address
+
+    targets: dict[str, str] = {}
+    for target in servers:
+        name, equals, url = target.partition("=")
+        if not equals or "/" in name or ":" in name:
+            name, url = "", target
+        name = name or str(parse_address(url))
+        if name in targets:  # one of them would be left out
+            raise InputError(f"Two servers have the name {name}: give each its own, --server NAME=URL.")
+        targets[name] = url
+    return targets
 
 
 def _replay(args: argparse.Namespace) -> int:

@@ -305,6 +305,16 @@ def test_reminders_that_would_flood(tmp_path, capsys, remind, says):
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["nas=", ""])
+def test_servers_of_one_name_are_not_watched(tmp_path, capsys, name):
+    rules = str(make_rules(tmp_path))
+    where = ["--server", f"{name}ws://127.0.0.1:1", "--server", f"{name}ws://127.0.0.1:1/"]
+    arguments = ["--functions", str(tmp_path / "mine.py"), "--user", "admin"]
+    assert main(["watch", rules, *where, *arguments, "--record", str(tmp_path / "a.sysadm")]) == 1
+    assert "Two servers have the name" in capsys.readouterr().err
+    assert not (tmp_path / "a.sysadm").exists()
+
+
 def test_ticks_are_the_servers_own_time(monkeypatch):
     """A server whose clock is a year behind is judged by its own clock, which goes on."""
     tables, rules = sa.Tables(), Rules()
