@@ -356,7 +356,8 @@ def _reasons(
             samples = f"{count} sample{'s' if count != 1 else ''}"
             reason = f"too little to say: {samples} over {_length(panel.span[pool])}"
         elif over[pool]:
-            reason = f"already above {limit_pct:g} %"
+            word = "above" if panel.alloc_now[pool] > limit[pool] else "at"
+            reason = f"already {word} {limit_pct:g} %"
         elif np.isfinite(days[pool]):
             reason = f"growing by {format_size(max(slope[pool], 0))} a day" if slope[pool] > 0 else "growing"
         elif mean_rate[pool] < -still[pool]:

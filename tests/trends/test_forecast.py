@@ -225,6 +225,7 @@ def test_dashes_are_no_numbers(make: Make) -> None:
         (np.zeros(50), 0.0, "the pool's size is 0 or unknown"),
         (np.full(50, np.nan), np.nan, "no sample with a size"),
         (np.full(50, 9 * GB), 10 * GB, "already above 80 %"),
+        (np.full(50, 8 * GB), 10 * GB, "already at 80 %"),
     ],
 )
 def test_reasons_in_words(make: Make, alloc: object, size: float, reason: str) -> None:
