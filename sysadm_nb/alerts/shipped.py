@@ -46,10 +46,12 @@ RULES: Final = (
         "pool full in two weeks",
         "forecast",
         forecast_within(days=14, limit_pct=90),
+        until="isna(days) or days > 21",
         severity="warning",
         max_gap="2D",
         message="pool {pool} on {server} reaches 90 % in about {days:.0f} days",
-        reason="Ordering and fitting disks takes about two weeks.",
+        reason="Ordering and fitting disks takes about two weeks. The margin of a week keeps a forecast that "
+        "wavers from ringing twice.",
     ),
     Rule(
         "pool not ONLINE",

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sysadm_nb.alerts import Rule, Rules, absent, forecast_within, load, shipped
+from sysadm_nb.alerts.backtest import Past
 from sysadm_nb.alerts.columns import Columns
 from sysadm_nb.alerts.conditions import RULE_TABLES
 from sysadm_nb.alerts.durations import duration_us
@@ -346,6 +347,16 @@ def test_shipped_rules_give_reasons():
     assert [r.name for r in shipped(["pool full"])] == ["pool full"]
     with pytest.raises(RuleError, match="did you mean 'pool full'"):
         shipped(["pool ful"])
+
+
+def test_a_forecast_that_wavers_rings_once():
+    (rule,) = shipped(["pool full in two weeks"])
+    days = [15, 13, 16, 13, 20, 22, 13, np.nan]
+    time = pd.date_range("2026-01-01", periods=len(days), freq="6h", tz="UTC")
+    said = pd.DataFrame({"time": time, "server": "nas", "pool": "tank", "days": days})
+    found = Past(said, ("server", "pool")).judge(rule)
+    assert found["fired"].tolist() == [time[1], time[6]]
+    assert found["resolved"].tolist() == [time[5], time[7]]
 
 
 def test_reading_rules():
