@@ -8,8 +8,6 @@ import inspect
 import os
 import signal
 import socket
-
-
 import subprocess
 import sys
 import tempfile
