@@ -19,6 +19,7 @@ from sysadm_nb.recording.opened import Moment, moment
 from sysadm_nb.recording.reader import Place, Row, Selection
 from sysadm_nb.server.core import EventServer
 from sysadm_nb.server.handle import Server
+from sysadm_nb.server.hub import RESENT
 from sysadm_nb.server.source import BadRequest, Publish
 
 log = logging.getLogger("sysadm_nb.recording")
@@ -68,11 +69,7 @@ class Player:
     # -- source -----------------------------------------------------------------------------------------
 
     async def start(self, publish: Publish) -> None:
-        await asyncio.to_thread(self._open, self._from)
-        for event in ("system-state", "life-preserver"):
-            row = await asyncio.to_thread(reader.newest, self.path, event, self._from, self.recorded)
-            if row is not None:  # nobody is connected yet: it is kept for those who subscribe
-                self._send(row)
+        await self._go_to(self._from)
         self._task = asyncio.create_task(self._run(), name="sysadm_nb replay")
 
     async def stop(self) -> None:
@@ -112,10 +109,7 @@ class Player:
         self._speed = value
 
     async def seek(self, time: int) -> None:
-        self._ahead = []
-        self._from = self.position = time
-        self._rows = iter(())
-        await asyncio.to_thread(self._open, time)
+        await self._go_to(time)
         if self.state in ("finished", "failed"):
             self.state, self.detail = "waiting", ""
         self._settle()
@@ -127,9 +121,22 @@ class Player:
 
     # -- playing ----------------------------------------------------------------------------------------
 
-    def _open(self, time: int) -> None:
-        self._place = reader.place_at(self.path, time)
-        self._rows = reader.read(self.path, Selection(), self._place)
+    async def _go_to(self, time: int) -> None:
+        """Stand at a time: what comes next, and what those who come now are told of before."""
+        place, before = await asyncio.to_thread(self._look_up, time)
+        self._from = self.position = time
+        self._over = False
+        self._ahead = []
+        self._place = place
+        self._rows = reader.read(self.path, Selection(), place)
+        for event, row in before.items():  # those who are connected already have seen what they have seen
+            self.server.keep_last(event, None if row is None else _text(row))
+        state = before["system-state"]
+        self._state_frame = None if state is None else state.frame
+
+    def _look_up(self, time: int) -> tuple[Place, dict[str, Row | None]]:
+        before = {event: reader.newest(self.path, event, time, self.recorded) for event in RESENT}
+        return reader.place_at(self.path, time), before
 
     async def _run(self) -> None:
         while True:
@@ -220,12 +227,17 @@ class Player:
         if row.event in ("system-state", "polled"):
             self._state_frame = row.frame
         if row.event != "polled":
-            text = row.frame if isinstance(row.frame, str) else row.frame.decode("utf-8", "replace")
-            self.server.publish_frame(row.event, with_time(text, row.time))
+            self.server.publish_frame(row.event, _text(row))
 
 
 def _take(rows: Iterator[reader.Entry], count: int) -> list[reader.Entry]:
     return list(itertools.islice(rows, count))
+
+
+def _text(row: Row) -> str:
+    """What is sent of a frame."""
+    text = row.frame if isinstance(row.frame, str) else row.frame.decode("utf-8", "replace")
+    return with_time(text, row.time)
 
 
 def with_time(text: str, time: int) -> str:

@@ -392,6 +392,10 @@ class EventServer:
             self._logs.add_event(name, message.args, message.text.encode("utf-8", "replace"), time)
         self._hub.publish(name, text)
 
+    def keep_last(self, name: str, text: str | None) -> None:
+        """Set what is sent again at a subscribe to a class, without sending it now; call it on the loop."""
+        self._hub.keep_last(name, text)
+
     @property
     def subscribers(self) -> int:
         """How many clients are subscribed to something."""

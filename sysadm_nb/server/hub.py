@@ -96,6 +96,13 @@ class Hub:
         """The event to send again at a subscribe to this class."""
         return self._last.get(name)
 
+    def keep_last(self, name: str, text: str | None) -> None:
+        """Set the event to send again at a subscribe to this class; None: there is none."""
+        if text is None:
+            self._last.pop(name, None)
+        else:
+            self._last[name] = text
+
     def publish(self, name: str, text: str) -> None:
         """Send an event to its subscribers, within two milliseconds."""
         if name in RESENT:

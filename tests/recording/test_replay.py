@@ -192,6 +192,31 @@ def test_a_client_that_comes_late_gets_the_state_so_far(past: Path) -> None:
     }
 
 
+def test_after_a_seek_the_state_is_that_of_the_time(past: Path) -> None:
+    with sa.replay(past, INF) as server, sa.connect(server) as monitor:
+
+        def capacities() -> list[str]:
+            told = monitor.request("sysadm", "zfs", {"action": "list_pools"})["list_pools"]
+            return [pool["capacity"] for pool in told.values()]
+
+        wait_for(server, "finished")
+        assert capacities() == ["20%"]
+        count = len(monitor.events)
+        server.pause()
+        server.seek("2026-11-23 18:00")
+        assert capacities() == ["10%"]
+        assert set(see(server, 2)) == {
+            with_time(state(10), NOON),
+            with_time(snapshot("tank/home"), NOON + 3 * SECOND),
+        }
+        server.seek(NOON - SECOND)
+        assert capacities() == []
+        with sa.connect(server, name="late") as late:
+            late.subscribe()
+            assert len(late.events) == 0
+        assert len(monitor.events) == count  # it is no news for those who are connected
+
+
 def test_pools_can_be_asked_for(past: Path) -> None:
     async def ask() -> object:
         user, password = server.credentials
