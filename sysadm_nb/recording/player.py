@@ -112,11 +112,16 @@ class Player:
         await self._go_to(time)
         if self.state in ("finished", "failed"):
             self.state, self.detail = "waiting", ""
-        self._settle()
+        self._changed.set()
 
     def _settle(self) -> None:
-        """Let time run on from the position, and the player look again at what it waits for."""
-        self._anchor = (asyncio.get_running_loop().time(), self.position)
+        """Let time run on from where it stands, and the player look again at what it waits for."""
+        now = asyncio.get_running_loop().time()
+        since, reached = self._anchor
+        if self.state not in ("paused", "waiting"):
+            run = 0.0 if math.isinf(self._speed) else (now - since) * 1e6 * self._speed
+            reached = max(self.position, reached + int(run))
+        self._anchor = (now, reached)
         self._changed.set()
 
     # -- playing ----------------------------------------------------------------------------------------
@@ -125,6 +130,7 @@ class Player:
         """Stand at a time: what comes next, and what those who come now are told of before."""
         place, before = await asyncio.to_thread(self._look_up, time)
         self._from = self.position = time
+        self._anchor = (asyncio.get_running_loop().time(), time)
         self._over = False
         self._ahead = []
         self._place = place
@@ -155,7 +161,7 @@ class Player:
         while True:
             if self.state == "paused" or (self.state == "waiting" and not self.server.subscribers):
                 await self._wait(None if self.state == "paused" else 0.02)
-                self._anchor = (asyncio.get_running_loop().time(), self.position)
+                self._anchor = (asyncio.get_running_loop().time(), self._anchor[1])
                 continue
             more = bool(self._ahead) or await self._read()
             if self.state == "paused":

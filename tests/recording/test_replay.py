@@ -155,6 +155,22 @@ def test_pause_resume_and_seek(past: Path) -> None:
         asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("touched", ["speed", "pause"])
+def test_who_touches_the_controls_does_not_wait_again(past: Path, touched: str) -> None:
+    with sa.replay(past, speed=2, end="2026-11-23 13:00") as server, sa.connect(server):
+        begin = time.monotonic()
+        while server.state != "finished":
+            if touched == "speed":
+                server.speed = 2
+            else:
+                server.pause()
+                server.resume()
+            assert time.monotonic() - begin < 15
+            time.sleep(0.1)
+        assert time.monotonic() - begin > 1.2  # three recorded seconds, twice as fast
+        assert server.position == pd.Timestamp("2026-11-23T12:00:03Z")
+
+
 def test_a_pause_that_comes_while_it_reads_ahead_holds(past: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reading, go_on = threading.Event(), threading.Event()
     take = player._take
