@@ -4,7 +4,8 @@ The rule for time. Rows count in the order in which they came. A row up to a min
 its key counts as of that newest one (clocks jitter). A row older than that is *late* and doesn't count; where
 two late rows follow each other in order, and are no backfill, the server's clock was set back, and from the
 second on rows count again, on the new clock. Key time goes on where it stood, so that durations stay right.
-Rows marked ``last`` (resent when a subscription begins) are old news and never count.
+Rows marked ``last`` (resent when a subscription begins) are old news and never count, nor do rows of a user's
+frame that have no time.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class KeyIndex:
         """Group the rows of a frame, which are in the order in which they came."""
         columns = Columns(frame)
         kid = self._number(columns)
-        keep = ~has_origin(columns, "last")
+        keep = ~has_origin(columns, "last") & (columns.time_us != _NEVER)  # as which NaT reads
         narrow = kid.astype(np.uint16) if len(self.keys) <= 65_535 else kid  # radix sort: ten times as fast
         order = np.argsort(narrow, kind="stable")
         order = order[keep[order]]

@@ -156,6 +156,16 @@ def test_old_news_is_no_sample():
     check(rule, pools((0, 85), (15, 85), (30, 85, "last")), [])
 
 
+@pytest.mark.parametrize("window", [None, "20min"])
+@pytest.mark.parametrize("lacking", [[0], [0, 1], [1, 3], [3], [0, 1, 2, 3]])
+def test_rows_without_a_time_do_not_count(lacking, window):
+    frame = pools((0, 85), (15, 60), (30, 85), (45, 85))
+    when = OVER if window is None else "change(capacity_pct) > 20"
+    rule = Rule("r", "pools", when, window=window)
+    frame.loc[lacking, "time"] = pd.NaT
+    check(rule, frame, minutes(backtest([rule], frame.drop(index=lacking))))
+
+
 def test_clock_set_back():
     """An hour back at the third row: the first row on the new clock is doubted, then time goes on.
 
