@@ -21,6 +21,7 @@ from .backtest import in_order_of_arrival, moment_us
 from .columns import Columns, Ints
 from .durations import Duration, duration_us
 from .evaluator import Evaluator
+from .expressions import nearest
 from .feeding import Feed
 from .incidents import Change, Incident
 from .kept import kept_before
@@ -347,12 +348,23 @@ class Armed:
         rule : str, optional
             Only of this rule; of all by default.
         **keys
-            Only of these keys, such as ``server="nas"``.
+            Only of these keys, such as ``server="nas"``, whether or not they were seen yet.
+
+        Raises
+        ------
+        InputError
+            No such key column, or not one of `for_` and `until`.
+        RuleError
+            There is no such rule.
         """
         if (for_ is None) == (until is None):
             raise InputError("silence() takes for_='2h' or until='2026-11-23 18:00', one of them")
         if rule is not None and rule not in self.rules:
             self.rules[rule]  # says which there are
+        among = self.rules if rule is None else [self.rules[rule]]
+        known = {name for one in among for name in one.by or ()}
+        for name in keys.keys() - known:
+            raise InputError(f"silence(): these rules have no key {name!r}{nearest(name, known)}")
         if for_ is not None:
             end = time.time() + duration_us(for_, "silence") / 1e6
         else:

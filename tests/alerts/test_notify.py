@@ -200,6 +200,9 @@ def test_silence_acknowledge_and_reminders(machine, rules):
             armed.silence()
         with pytest.raises(RuleError, match="no rule 'ful'; did you mean 'full'"):
             armed.silence("1h", rule="ful")
+        with pytest.raises(InputError, match="no key 'pol'; did you mean 'pool'"):
+            armed.silence("1h", pol="tank")
+        armed.silence("1h", rule="full", pool="not seen yet")
 
 
 def test_disarming_is_immediate(machine, rules):
