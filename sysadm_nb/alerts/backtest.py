@@ -202,10 +202,10 @@ def moment_us(value: Moment) -> int | None:
         stamp = pd.Timestamp(value)
         if pd.isna(stamp):
             raise ValueError
-    except (ValueError, OverflowError):
+        stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp
+        return int(stamp.value) // 1000
+    except (ValueError, TypeError, OverflowError):
         raise InputError(f"{value!r} is no time; write '2026-11-23 07:00'") from None
-    stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
-    return int(stamp.value) // 1000
 
 
 def _microseconds(frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -93,22 +93,21 @@ def moment(value: str | datetime | int, newest: int) -> int:
     >>> moment("1970-01-01T00:00:01", 0), moment("2s", 10_000_000)
     (1000000, 8000000)
     """
-    if is_number(value):
-        return int(value)
     ago = _AGO.fullmatch(value.strip()) if isinstance(value, str) else None
     if ago is not None:
         return newest - int(float(ago[1]) * _SECONDS[ago[2][0].lower()] * 1_000_000)
     try:
+        if is_number(value):
+            return int(value)
         parsed = pd.Timestamp(value)
-    except ValueError:
+        if not pd.isna(parsed):
+            parsed = parsed.tz_localize("UTC") if parsed.tzinfo is None else parsed
+            return int(parsed.value // 1000)
+    except (ValueError, TypeError, OverflowError):
         raise InputError(
             f"{value!r} is no time: use '2026-11-23 07:15' (UTC), an aware datetime, or '24h' (the last day)."
         ) from None
-    if pd.isna(parsed):
-        raise InputError("a time is missing: leave start or end out instead.")
-    if parsed.tzinfo is None:
-        parsed = parsed.tz_localize("UTC")
-    return int(parsed.value // 1000)
+    raise InputError("a time is missing: leave start or end out instead.")
 
 
 class Recording:

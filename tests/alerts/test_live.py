@@ -467,6 +467,6 @@ def test_times_people_write():
     assert moment_us("2026-01-01") == START
     assert moment_us("2026-01-01T01:00+01:00") == START
     assert moment_us(np.int64(START)) == moment_us(float(START)) == START
-    for missing in (pd.NaT, "NaT", np.nan, np.inf):
+    for wrong in (pd.NaT, "NaT", np.nan, np.inf, True, pd.Timedelta("1h"), "3600 1"):
         with pytest.raises(InputError, match="is no time"):
-            moment_us(missing)
+            moment_us(wrong)

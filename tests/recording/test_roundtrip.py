@@ -182,8 +182,11 @@ def test_a_range_of_time_and_one_event(tmp_path: Path) -> None:
     assert only.jobs.empty
     assert sa.open_recording(path, end=NOON).events.empty
     assert sa.open_recording(path, start=pd.Timestamp("2026-11-26T13:00+01:00")).events.shape[0] == 2
-    with pytest.raises(sa.errors.InputError, match="no time"):
-        sa.open_recording(path, start="yesterday")
+    for wrong in ("yesterday", "3600 1", np.nan, np.inf, True, pd.Timedelta("1h")):
+        with pytest.raises(sa.errors.InputError, match="no time"):
+            sa.open_recording(path, start=wrong)
+    with pytest.raises(sa.errors.InputError, match="a time is missing"):
+        sa.open_recording(path, end=pd.NaT)
     noon = int(pd.Timestamp("2026-11-26 12:00Z").value // 1000)
     assert sa.open_recording(path, start=np.int64(noon)).events.shape[0] == 2  # microseconds, as of an int
     with pytest.raises(sa.errors.InputError, match="before end"):
