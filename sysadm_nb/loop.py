@@ -57,6 +57,7 @@ class _Shared:
     def __init__(self) -> None:
         self.loop = _new_loop()
         self.users = 0
+        self._stopping = False
         # A context of its own: ipykernel 7.0 finds the parent of a message in a context variable, and a
         # thread that has none cannot set the traits of a widget.
         context = contextvars.copy_context()
@@ -83,8 +84,10 @@ class _Shared:
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
 
     def stop(self, wait: bool) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed already
-            self.loop.call_soon_threadsafe(self.loop.stop)
+        if not self._stopping:  # a second time would break off the winding up
+            self._stopping = True
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                self.loop.call_soon_threadsafe(self.loop.stop)
         if wait and threading.current_thread() is not self.thread:
             self.thread.join(STOP_TIMEOUT_S)
 

@@ -49,6 +49,18 @@ def test_runs_a_coroutine_and_returns_its_result(handle) -> None:
     assert handle.run(asyncio.sleep(0, "done")) == "done"
 
 
+def test_a_handle_that_is_given_back_while_the_process_ends_stops_nothing_twice() -> None:
+    done = script("""
+        import asyncio
+        from sysadm_nb import loop
+        handle = loop.acquire()
+        handle.run(asyncio.to_thread(print, "on"))  # a pool of threads takes several turns to end
+        waiting = handle.start(asyncio.sleep(600))
+        waiting.add_done_callback(lambda _: handle.release(wait=False))
+    """)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "on\n", "")
+
+
 def test_raises_what_the_coroutine_raises(handle) -> None:
     async def fail() -> None:
         raise KeyError("no such pool")

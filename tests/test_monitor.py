@@ -467,6 +467,26 @@ def test_a_script_that_forgets_its_demo_leaves_nothing(end: str) -> None:
         assert list(past.connection.what) == ["connected", "subscribed", "closed"]
 
 
+def test_a_script_that_just_ends_while_a_server_is_stuck_says_no_word_either() -> None:
+    with elsewhere(scripted()) as script, sa.connect(script.url, user="root", password="secret") as here:
+        text = f"""
+            import sysadm_nb as sa
+            monitor = sa.connect({script.url!r}, user="root", password="secret")
+            input()
+        """
+        program = subprocess.Popen(
+            [sys.executable, "-W", "error", "-X", "dev", "-c", textwrap.dedent(text)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        until(lambda: len(script.asked("events/subscribe")) == 2, 60)
+        here.loop.call(script.peers[1].transport.pause_reading)
+        out, error = program.communicate("\n", timeout=60)
+        assert (program.returncode, out, error) == (0, "", "")
+
+
 def test_wrong_password_and_none(server, monkeypatch) -> None:
     monkeypatch.setattr(loop, "can_ask", lambda: False)
     wrong = "not" + "it"

@@ -270,6 +270,9 @@ class Connection:
                     log.exception("A frame from %s could not be handled", self.name)
         except ConnectionClosed as error:
             cause = error.__cause__
+        except asyncio.CancelledError:  # the loop ends, and nobody closes this any more
+            self._link.transport.abort()
+            raise
         finally:
             self._end(cause)
 
