@@ -184,8 +184,12 @@ class Connection:
     async def _login_again(self) -> None:
         before = self._logins
         async with self._login_lock:
-            if self._logins == before and self.relogin is not None:
-                await self.relogin()
+            if self._logins == before and self.user and self.relogin is not None:
+                try:
+                    await self.relogin()
+                except LoginRefused:
+                    self.user = None  # trying again would only get this address blocked
+                    raise
                 self._logins += 1
 
     async def _ask(
@@ -385,10 +389,8 @@ class Connection:
         """Make a small request, because the server counts nothing else; ``query`` renews the token too."""
         try:
             await self.request("rpc", "query" if self.user else "identify", timeout=self._ping_timeout)
-        except LoginRefused as error:
-            # Events go on coming; trying again would only get this address blocked.
+        except LoginRefused as error:  # events go on coming
             log.warning("The login at %s has run out: %s", self.name, error)
-            self.user = None
         except (RequestTimeout, RequestRefused) as error:
             log.warning("The keep-alive of %s: %s", self.name, error)
         except ConnectionLost:

@@ -17,7 +17,7 @@ from sysadm_nb.client.connection import Connection
 from sysadm_nb.client.events import ResendMarker
 from sysadm_nb.client.login import Login
 from sysadm_nb.client.opening import connect_once
-from sysadm_nb.errors import ConnectionLost, InputError, RequestTimeout
+from sysadm_nb.errors import ConnectionLost, InputError, LoginRefused, RequestRefused, RequestTimeout
 from tests.client.scripted import Scripted, scripted, until
 
 LOGIN = {"user": "root", "password": "secret"}
@@ -234,6 +234,26 @@ def test_a_login_that_is_no_longer_taken_is_tried_once_and_events_go_on() -> Non
             async for event in connection:
                 assert event.args == {"process_id": "a", "state": "running"}
                 break
+            await connection.close()
+
+    asyncio.run(main())
+
+
+def test_requests_do_not_try_a_login_that_is_no_longer_taken_again_and_again() -> None:
+    """After five failures a server blocks the address."""
+
+    async def main() -> None:
+        async with scripted() as script:
+            connection = await impatient(script)
+            script.password = "changed"
+            script.answers["sysadm/zfs"] = 401
+            together = [connection.request("sysadm", "zfs") for _ in range(3)]
+            first, *others = await asyncio.gather(*together, return_exceptions=True)
+            assert isinstance(first, LoginRefused)
+            with pytest.raises(RequestRefused, match="sysadm/zfs needs a login"):
+                await connection.request("sysadm", "zfs")
+            assert [type(error) for error in others] == [RequestRefused] * 2
+            assert len(script.asked("rpc/auth")) == 2
             await connection.close()
 
     asyncio.run(main())
