@@ -225,7 +225,9 @@ function render({ store, root, signal }) {
     waiting = true;
     const setting = next;
     next = null;
-    store.send("edit", { setting, n: ++n });
+    // numbered by the clock: what other copies, or this page before a reload, had answered is older
+    n = Math.max(n + 1, Date.now(), (store.values.answered ?? 0) + 1);
+    store.send("edit", { setting, n });
   }
   const now = (name) => (name in mine ? mine[name] : store.values.setting?.[name]);
 
@@ -347,13 +349,10 @@ function render({ store, root, signal }) {
     const values = store.values;
     if (!values.setting) return;
     if (waiting && values.answered >= n) {
+      // an edit that failed is answered too
       waiting = false;
       if (next) sendNext();
       else for (const one of Object.keys(mine)) delete mine[one];
-    } else if (values.error) {
-      waiting = false;
-      next = null;
-      for (const one of Object.keys(mine)) delete mine[one];
     }
     const offered = values.choices[now("table")] ?? [];
     const kind = offered.find(([column]) => column === now("value"))?.[1] ?? "number";

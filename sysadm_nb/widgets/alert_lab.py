@@ -108,7 +108,8 @@ class AlertLab(View):
                 self.lab.edit(**setting)
             finally:
                 with self._lock:
-                    self.lab.state.set("answered", n)
+                    state = self.lab.state
+                    state.set("answered", max(n, state.values.get("answered", 0)))
 
         try:
             await loop.in_thread(work)

@@ -1,0 +1,90 @@
+"""A view's browser module alone: in a real browser, with a state that was made up, and no kernel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from sysadm_nb import Tables
+from sysadm_nb.widgets.alert_lab import AlertLab
+from sysadm_nb.widgets.alert_lab_model import LabModel
+from sysadm_nb.wire import encode_event
+
+START = 1_767_225_600_000_000  # 2026-01-01 UTC
+
+MOUNT = """async ({esm, css, state}) => {
+    const source = URL.createObjectURL(new Blob([esm], { type: "text/javascript" }));
+    const module = (await import(source)).default();
+    const handlers = [];
+    window.sent = [];
+    window.tell = (kind, body) => handlers.forEach((handle) => handle({ kind, body: JSON.stringify(body) }));
+    module.initialize({ model: {
+        get: () => JSON.stringify(state), on: (_, handle) => handlers.push(handle), off() {},
+        send: (message) => window.sent.push(message),
+    } });
+    document.head.append(Object.assign(document.createElement("style"), { textContent: css }));
+    const el = document.body.appendChild(document.createElement("div"));
+    el.style.width = "900px";
+    window.close_ = module.render({ el });
+    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+}"""
+
+
+@pytest.fixture
+def mount(browser: Any) -> Iterator[Callable[..., Any]]:
+    """``mount(PoolsView, {"values": {...}})``: a page with this view; its errors fail the test."""
+    tabs, problems = [], []
+
+    def show(view: Any, state: dict[str, Any]) -> Any:
+        tab = browser.new_page()
+        tabs.append(tab)
+        tab.on("pageerror", lambda error: problems.append(str(error)))
+        whole = {"rows": {}, "values": {}, "texts": {}} | state | {"v": 1}
+        tab.evaluate(MOUNT, {"esm": view._esm, "css": view._css, "state": whole})
+        return tab
+
+    yield show
+    for tab in tabs:
+        tab.close()
+    assert problems == []
+
+
+def lab_state(server: str = "nas", **values: Any) -> dict[str, Any]:
+    tables = Tables()
+    for hour in range(20):
+        pool = {"size": "100G", "alloc": f"{50 + hour}G", "capacity": f"{50 + hour}%", "health": "ONLINE"}
+        event = encode_event(
+            "system-state", {"hostname": "nas", "zpools": {"tank": pool}}, START + hour * 3_600_000_000
+        )
+        tables.append(event, server=server)
+    model = LabModel(tables)
+    model.edit(threshold=55.0, for_s=0)
+    state = json.loads(json.dumps(model.state.full()))
+    state["values"] |= values
+    return dict(state)
+
+
+def test_the_slider_follows_the_hand_whatever_was_answered_before(mount: Callable[..., Any]) -> None:
+    long_ago = {"answered": 57, "error": "an old error"}  # another copy's, or of before a reload
+    tab = mount(AlertLab, lab_state(**long_ago))
+    drag = """async () => {
+        const slider = document.querySelector(".lab-slider"), seen = [];
+        slider.focus();
+        for (let i = 0; i < 4; i++) {
+            slider.value = 60 + i;
+            slider.dispatchEvent(new Event("input", { bubbles: true }));
+            await new Promise((done) => setTimeout(done, 60));
+            seen.push(document.querySelector(".lab-number").value);
+        }
+        return seen;
+    }"""
+    edits = "() => window.sent.filter((m) => m.do === 'edit').map((m) => [m.setting.threshold, m.n])"
+    assert tab.evaluate(drag) == ["60", "61", "62", "63"]
+    ((first, n),) = tab.evaluate(edits)  # one at a time
+    assert first == 60
+    tab.evaluate("n => window.tell('patch', {base: 1, v: 2, values: {answered: n}})", n)
+    tab.wait_for_function("() => window.sent.filter((m) => m.do === 'edit').length === 2")
+    assert tab.evaluate(edits)[1][0] == 63
