@@ -101,6 +101,12 @@ function detail(store, close, signal) {
 
   function search(text) {
     query = text.toLowerCase();
+    findAll();
+    hit = hits.length ? 0 : -1;
+    drawSearch(true);
+  }
+
+  function findAll() {
     hits = [];
     if (query)
       log.items.forEach((item, index) => {
@@ -108,8 +114,6 @@ function detail(store, close, signal) {
         for (let at = line.indexOf(query); at >= 0 && hits.length < 10000; at = line.indexOf(query, at + query.length))
           hits.push([index, at, at + query.length]);
       });
-    hit = hits.length ? 0 : -1;
-    drawSearch(true);
   }
 
   function go(by) {
@@ -255,8 +259,11 @@ function detail(store, close, signal) {
         log.draw(false);
       }
       drawEnd();
-      if (query && items.length !== before) search(find.input.value);
-      else drawSearch(false);
+      if (query && items.length !== before) {
+        findAll(); // more of the log: the reader stays at the match it was at
+        hit = Math.min(Math.max(hit, 0), hits.length - 1);
+      }
+      drawSearch(false);
     },
   };
 }

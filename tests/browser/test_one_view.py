@@ -11,6 +11,7 @@ import pytest
 from sysadm_nb import Tables
 from sysadm_nb.widgets.alert_lab import AlertLab
 from sysadm_nb.widgets.alert_lab_model import LabModel
+from sysadm_nb.widgets.jobs import JobsView
 from sysadm_nb.wire import encode_event
 
 START = 1_767_225_600_000_000  # 2026-01-01 UTC
@@ -88,3 +89,45 @@ def test_the_slider_follows_the_hand_whatever_was_answered_before(mount: Callabl
     tab.evaluate("n => window.tell('patch', {base: 1, v: 2, values: {answered: n}})", n)
     tab.wait_for_function("() => window.sent.filter((m) => m.do === 'edit').length === 2")
     assert tab.evaluate(edits)[1][0] == 63
+
+
+def test_more_log_leaves_the_reader_at_the_match_it_was_at(mount: Callable[..., Any]) -> None:
+    job = [
+        "nas",
+        "one",
+        1,
+        "dispatcher",
+        None,
+        "running",
+        ["long"],
+        1,
+        0,
+        None,
+        START,
+        None,
+        START,
+        None,
+        False,
+    ]
+    controls = {
+        "state": None,
+        "subsystem": None,
+        "server": None,
+        "search": "",
+        "sort": "newest",
+        "selected": 1,
+    }
+    log = "".join(f"line {i} {'match' if i % 50 == 0 else ''}\n" for i in range(400))
+    values = {"may_run": [], "controls": controls, "steps/1": [["long", "running", None]]}
+    tab = mount(JobsView, {"rows": {"1": job}, "values": values, "texts": {"1/0": log}})
+    found = "() => document.querySelector('.jobs-found').textContent"
+    where = "() => document.querySelector('.jobs-log').scrollTop"
+    tab.fill(".jobs-detail input[type=search]", "match")
+    for number in range(2, 5):
+        tab.click("[aria-label='Next match']")
+        tab.wait_for_function(f"() => ({found})() === '{number} of 8'")
+    before = tab.evaluate(where)
+    more = "line 400 match\\nline 401\\n"
+    tab.evaluate(f"() => window.tell('patch', {{base: 1, v: 2, texts: {{'1/0': ['+', '{more}']}}}})")
+    tab.wait_for_function(f"() => ({found})() === '4 of 9'")
+    assert tab.evaluate(where) == before > 0
