@@ -314,8 +314,6 @@ class Session:
         if isinstance(message, wire.Event):
             if message.time is not None and origin == "live":
                 self._last_event = message.time
-            if self.on_event is not None:
-                self.on_event(ReceivedEvent.of(message, self.name, received, origin))
         elif isinstance(message, wire.Reply):
             # of replies, those go on that made rows; never a login's, which carries the token
             if not isinstance(message.args, dict) or not message.args.keys() & {"list_pools", "jobs"}:
@@ -326,6 +324,9 @@ class Session:
         if self.on_frame is not None:
             text = frame if isinstance(frame, str) else frame.decode("utf-8", "replace")
             self.on_frame(text, received, self.name, origin)
+        # Last: what is nested very deep can fail to be read, and is recorded all the same.
+        if self.on_event is not None and isinstance(message, wire.Event):
+            self.on_event(ReceivedEvent.of(message, self.name, received, origin))
         return message
 
     # -- catching up ------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgspec
 
 from sysadm_nb.wire.events import LOOSE, TYPED
-from sysadm_nb.wire.units import format_time, parse_time
+from sysadm_nb.wire.units import MAX_TIME, MIN_TIME, format_time, parse_time
 
 Json: TypeAlias = Any
 
@@ -224,8 +224,9 @@ def _text(value: Json) -> str:
 
 
 def _microseconds(text: Json) -> int | None:
+    """The time, where it names its zone and is one that a datetime can hold."""
     parsed = parse_time(text) if isinstance(text, str) else None
-    return parsed[0] if parsed is not None and parsed[1] else None
+    return parsed[0] if parsed is not None and parsed[1] and MIN_TIME <= parsed[0] <= MAX_TIME else None
 
 
 # How frames of real servers, and ours, begin and end: keys sorted, no white space. Where both fit, the

@@ -278,6 +278,25 @@ def test_frames_go_on_word_for_word_but_never_a_login() -> None:
     assert not any("token" in text for _, text in frames)
 
 
+def test_a_frame_goes_on_whatever_becomes_of_its_event() -> None:
+    """As one that is nested so deep that its arguments cannot be read: a recording has it."""
+
+    async def main() -> list[str]:
+        frames: list[str] = []
+
+        def fail(event: object) -> None:
+            raise RuntimeError("it cannot be read")
+
+        async with scripted() as script:
+            keep = {"on_frame": lambda text, *_: frames.append(text), "on_event": fail}
+            async with session_on(script, **keep) as session:
+                await script.publish("ups", {"n": 1})
+                await until(lambda: len(session._tables.events))
+        return frames
+
+    assert any('"ups"' in text for text in asyncio.run(main()))
+
+
 def test_unsubscribing_holds_over_a_loss() -> None:
     async def main() -> None:
         async with scripted() as script, session_on(script) as session:

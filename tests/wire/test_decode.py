@@ -56,6 +56,12 @@ def test_time_in_the_envelope():
     assert wire.decode(spaced).time == 1_795_418_100_000_001
 
 
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00.000000+14:00", "9999-12-31T23:59:59.999999-14:00"])
+def test_a_time_that_no_datetime_can_hold_is_none(time):
+    frame = wire.encode_event("dispatcher", {}, time=0)
+    assert wire.decode(frame.replace("1970-01-01T00:00:00.000000Z", time)).time is None
+
+
 def test_time_without_a_zone_is_not_believed():
     frame = wire.encode_event("dispatcher", {}, time=0).replace("000000Z", "000000")
     assert wire.decode(frame).time is None
