@@ -11,7 +11,7 @@ from typing import Any, Final
 from sysadm_nb.errors import InputError
 from sysadm_nb.server.core import PORT, state_folder
 from sysadm_nb.server.limits import Limits
-from sysadm_nb.server.source import NAMED, resolve
+from sysadm_nb.server.source import resolve
 
 _TYPES: Final[dict[str, type | tuple[type, ...]]] = {
     "host": str,
@@ -27,6 +27,18 @@ _TYPES: Final[dict[str, type | tuple[type, ...]]] = {
     "cwd": str,
     "origins": list,
     "bridge": dict,
+}
+
+_SOURCES: Final[dict[str, dict[str, type]]] = {
+    "demo": {"seed": int, "speed": float, "history": str},
+    "system_state": {"interval": float},
+    "life_preserver": {
+        "log": str,
+        "replication_logs": dict,
+        "interval": float,
+        "poll": float,
+        "state": str,
+    },
 }
 
 
@@ -109,9 +121,21 @@ def _limits(values: Mapping[str, Any]) -> Limits:
 
 
 def _source_options(values: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-    known = tuple(name for name in NAMED if name != "local")
-    _check("source", values, known)
+    _check("source", values, tuple(_SOURCES))
     for name, options in values.items():
         if not isinstance(options, dict):
             raise InputError(f"source.{name} must be a table")
+        _check(f"source.{name}", options, tuple(_SOURCES[name]))
+        for key, value in options.items():
+            _check_option(f"source.{name}.{key}", value, _SOURCES[name][key])
     return values
+
+
+def _check_option(name: str, value: Any, kind: type) -> None:
+    if kind is float:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+            raise InputError(f"{name} must be a number above 0, not {value!r}")
+    elif not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise InputError(f"{name} cannot be {value!r}")
+    elif isinstance(value, dict) and not all(isinstance(form, str) for form in value.values()):
+        raise InputError(f"{name} needs a format for each log, not {value!r}")
