@@ -278,13 +278,14 @@ class Armed:
         return frame
 
     def rows(self) -> list[dict[str, Any]]:
-        """The same as plain values, firing first; times in microseconds."""
+        """The same as plain values, firing first; times in microseconds, `behind` of their clock."""
         out = []
         with self._lock:
             now = time.time()
             self._silences = [s for s in self._silences if s.until > now]
             for rule, keys, state in self._evaluator.active():
                 incident = state.incident
+                behind = 0 if rule.table == "connection" else self._feed.behind_us(keys.get("server"))
                 probe = incident or Incident(rule.name, keys, state.began_at, 0, rule.severity, "")
                 until = max((s.until for s in self._silences if s.covers(probe)), default=None)
                 out.append(
@@ -295,6 +296,7 @@ class Armed:
                         "key": probe.subject,
                         "since": state.began_at,
                         "fired": incident and incident.fired,
+                        "behind": behind,
                         "peak": None if state.peak != state.peak else state.peak,
                         "message": incident.message if incident else rule.described(),
                         "acknowledged": probe.id in self._acknowledged,

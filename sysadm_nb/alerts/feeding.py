@@ -91,6 +91,12 @@ class Feed:
             for server, (time, received) in self._clock.items()
         }
 
+    def behind_us(self, server: str | None) -> int:
+        """How far a server's time is behind ours, where that is a recorded or a simulated one."""
+        time, received = self._clock.get(server or "") or min(self._clock.values(), default=(0, 0))
+        behind = received - time
+        return behind if abs(behind) > 86_400_000_000 else 0
+
     def _note(self, frame: pd.DataFrame) -> None:
         if not len(frame):
             return

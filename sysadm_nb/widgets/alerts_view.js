@@ -1,6 +1,6 @@
 // AlertsView: what rules on guard have found. alerts_view.py names the cells.
 
-const [STATE, RULE, SEVERITY, KEY, SINCE, FIRED, PEAK, MESSAGE, ACKNOWLEDGED, SILENCED] = Array.from({ length: 10 }, (_, i) => i);
+const [STATE, RULE, SEVERITY, KEY, SINCE, FIRED, PEAK, MESSAGE, ACKNOWLEDGED, SILENCED, BEHIND] = Array.from({ length: 11 }, (_, i) => i);
 const SILENCES = [[null, "Silence…"], ["3600", "for 1 hour"], ["14400", "for 4 hours"], ["86400", "for a day"], ["604800", "for a week"]];
 const SIGNS = { critical: "failed", warning: "warning", info: "info" };
 const RANK = { critical: 0, warning: 1, info: 2 };
@@ -19,7 +19,11 @@ function render({ store, root, signal }) {
       store.send("disarm");
     }
   }, { kind: "danger" });
-  signal.addEventListener("abort", () => clearTimeout(sure));
+  const ticking = setInterval(() => !document.hidden && root.isConnected && store.changed(), 15_000); // "3 min ago"
+  signal.addEventListener("abort", () => {
+    clearTimeout(sure);
+    clearInterval(ticking);
+  });
   const wrong = h("div", { class: "nb-error", role: "alert", hidden: true });
   const list = h("ul", { class: "alerts-list", "aria-label": "Alerts that fire or are pending" });
   const empty = h("div", { class: "nb-empty", hidden: true });
@@ -61,7 +65,7 @@ function render({ store, root, signal }) {
         put(rule, plain(row[RULE]));
         put(key, plain(row[KEY]));
         put(message, plain(row[MESSAGE]));
-        put(when, firing ? `${row[SEVERITY]} · firing since ${clock(row[FIRED])} (${ago(row[FIRED])})` : `pending · true since ${clock(row[SINCE])}`);
+        put(when, firing ? `${row[SEVERITY]} · firing since ${clock(row[FIRED])} (${ago(row[FIRED] + row[BEHIND])})` : `pending · true since ${clock(row[SINCE])}`);
         attribute(when, "title", exact(firing ? row[FIRED] : row[SINCE]));
         const badges = [firing && row[ACKNOWLEDGED] ? "acknowledged" : "", row[SILENCED] ? `silent until ${clock(row[SILENCED], { seconds: false })}` : ""];
         put(badge, badges.filter(Boolean).join(" · "));

@@ -21,6 +21,7 @@ CELLS: Final = (
     "message",
     "acknowledged",
     "silenced_until",
+    "behind",  # µs that the clock of since and fired is behind ours, where it is another
 )
 MOST_ROWS: Final = 500
 PAST: Final = 50

@@ -17,7 +17,7 @@ from sysadm_nb.errors import SysadmError
 from sysadm_nb.widgets import alert_lab_model
 from sysadm_nb.widgets._base import PERIOD_S
 from sysadm_nb.widgets.alert_lab_model import BUCKETS, LabModel, thinned
-from sysadm_nb.widgets.alerts_view import AlertsModel
+from sysadm_nb.widgets.alerts_view import CELLS, AlertsModel
 from sysadm_nb.wire import encode_event
 from tests.alerts.histories import MINUTE, START
 
@@ -168,6 +168,28 @@ def test_the_view_of_alerts(tables):
         assert row[9] is None
     model.refresh(0)
     assert model.state.values["armed"] is False
+
+
+def test_the_view_of_alerts_knows_a_clock_that_is_not_ours():
+    tables, rules = sa.Tables(), Rules()
+    rules.add("full", table="pools", when="capacity_pct > 80")
+    rules.add("lost", table="connection", when="what == 'lost'", by=["server"])
+    now = time.time_ns() // 1000
+    for server, at in (("nas", now), ("past", START)):
+        event = {"hostname": "nas", "zpools": {"tank": {"capacity": "85%"}}}
+        tables.append(encode_event("system-state", event, at), server=server, received=now)
+        tables.append_connection("lost", server=server, time=now)
+    with arm(tables, rules) as armed:
+        assert armed.caught_up()
+        model = AlertsModel(armed)
+        model.refresh(0)
+        behind = {(row[1], row[3]): row[CELLS.index("behind")] for row in model.state.rows.values()}
+    assert behind == {
+        ("full", "nas tank"): 0,
+        ("full", "past tank"): now - START,
+        ("lost", "nas"): 0,
+        ("lost", "past"): 0,
+    }
 
 
 @pytest.mark.parametrize("do", ["look", "edit"])

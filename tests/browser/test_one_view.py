@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from sysadm_nb import Tables
 from sysadm_nb.widgets.alert_lab import AlertLab
 from sysadm_nb.widgets.alert_lab_model import LabModel
+from sysadm_nb.widgets.alerts_view import AlertsView
 from sysadm_nb.widgets.jobs import JobsView
 from sysadm_nb.wire import encode_event
 
@@ -41,6 +43,7 @@ def mount(browser: Any) -> Iterator[Callable[..., Any]]:
 
     def show(view: Any, state: dict[str, Any]) -> Any:
         tab = browser.new_page()
+        tab.clock.install()  # it goes on by itself, and a test may put it forward
         tabs.append(tab)
         tab.on("pageerror", lambda error: problems.append(str(error)))
         whole = {"rows": {}, "values": {}, "texts": {}} | state | {"v": 1}
@@ -131,3 +134,19 @@ def test_more_log_leaves_the_reader_at_the_match_it_was_at(mount: Callable[..., 
     tab.evaluate(f"() => window.tell('patch', {{base: 1, v: 2, texts: {{'1/0': ['+', '{more}']}}}})")
     tab.wait_for_function(f"() => ({found})() === '4 of 9'")
     assert tab.evaluate(where) == before > 0
+
+
+def test_how_long_an_alert_fires_goes_on_by_itself_and_by_the_clock_of_its_server(
+    mount: Callable[..., Any],
+) -> None:
+    now, year = time.time_ns() // 1000, 365 * 86_400_000_000
+    told = {"counts": {"firing": 2, "pending": 0, "rules": 1}, "armed": True}
+    rows = {
+        str(number): ["firing", "r", "critical", "nas", at, at, None, "silent", False, None, behind]
+        for number, (at, behind) in enumerate([(now, 0), (now - year, year)])
+    }
+    tab = mount(AlertsView, {"rows": rows, "values": told})
+    shown = "() => [...document.querySelectorAll('.alerts-what .nb-quiet')].map((el) => el.textContent)"
+    assert all("(just now)" in text for text in tab.evaluate(shown))
+    tab.clock.run_for(130_000)
+    assert all("(2 min ago)" in text for text in tab.evaluate(shown))
