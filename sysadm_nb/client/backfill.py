@@ -29,7 +29,9 @@ LOGS = {
 }
 SECOND = 1_000_000
 QUARTER = 15 * 60 * SECOND
-MARGIN = 10 * SECOND  # logs are read from before the gap: events are not logged quite when they are sent
+# Logs are read from before the gap: by a clock that is behind it began earlier, and what came live before it
+# tells by how much.
+MARGIN = 60 * SECOND
 NEAR = (SECOND // 4, 2 * SECOND)  # the closest first: equal events can follow each other by a second or two
 
 
@@ -131,7 +133,7 @@ def offset_by_events(entries: Iterable[Entry], known: Known) -> int | None:
         return None
     ahead = round(median(found))
     quarter = round(ahead / QUARTER) * QUARTER
-    return quarter if abs(ahead - quarter) <= 5 * SECOND else ahead  # else its clock is wrong as well
+    return quarter if abs(ahead - quarter) <= SECOND else ahead  # else its clock is wrong as well
 
 
 def offset_by_range(entries: list[Entry], start: int, end: int) -> int | None:

@@ -103,6 +103,19 @@ def test_the_zone_is_worked_out_from_the_live_events(zone: int) -> None:
     assert "taken as UTC" not in said
 
 
+@pytest.mark.parametrize("behind", [-20, -5, -2, 2, 5, 20, 50])
+def test_a_clock_that_is_a_little_wrong_costs_nothing(behind: int) -> None:
+    """Its events have no time of their own: in the tables they are by our clock, in its logs by its own."""
+    happened = [BASE + n * 3 * SECOND + 300_000 for n in range(6)]
+    tables = Tables()
+    for number in (0, 1, 5):
+        live(tables, happened[number] + 20_000, job(number))
+    server = LogServer([(time - behind * SECOND, "dispatcher", job(n)) for n, time in enumerate(happened)])
+    _, rows = fill(server, tables, happened[1] + 20_000, happened[4] + SECOND)
+    assert [subject for _, subject in rows] == ["job2", "job3", "job4"]
+    assert all(abs(time - happened[n]) <= SECOND for n, (time, _) in enumerate(rows, 2))
+
+
 def test_the_zone_is_read_from_our_own_visit_where_nothing_came_live() -> None:
     server = LogServer([(BASE, "dispatcher", job(1))], 9 * HOUR)
     end = BASE + 60 * SECOND
