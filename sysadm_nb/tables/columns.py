@@ -170,13 +170,15 @@ class Text:
     With a ``limit`` in bytes the oldest text is given up where there is more.
     """
 
-    __slots__ = ("at", "block", "bytes", "chunks", "dropped", "given_up", "limit", "waiting")
+    __slots__ = ("at", "block", "bytes", "chunks", "dropped", "given_up", "limit", "size", "taken", "waiting")
 
     def __init__(self, limit: int | None = None) -> None:
         self.chunks: list[pa.Array] = []
         self.waiting: list[str | None] = []
+        self.size = 0  # characters of what waits, where there is a limit
         self.limit = limit
         self.bytes = 0
+        self.taken = 0  # bytes that came, ever
         self.dropped = 0
         self.given_up = 0  # leading chunks that hold nothing any more
         self.block: memoryview | None = None
@@ -184,8 +186,10 @@ class Text:
 
     def extend(self, values: Sequence[str | None]) -> None:
         self.waiting += values
-        # Short text waits for more: large chunks need no merging. Text with a limit is long.
-        if self.limit is not None or len(self.waiting) >= _CHUNK_ROWS:
+        # Short text waits for more: large chunks need no merging. Where there is a limit, it may be long.
+        if self.limit is not None:
+            self.size += sum(map(len, filter(None, values)))
+        if len(self.waiting) >= _CHUNK_ROWS or self.size >= _CHUNK_BYTES:
             self._store()
 
     def _store(self) -> None:
@@ -193,9 +197,11 @@ class Text:
             return
         chunk = self._array(self.waiting)
         self.waiting.clear()
+        self.size = 0
         chunks = self.chunks
         chunks.append(chunk)
         self.bytes += chunk.nbytes
+        self.taken += chunk.nbytes
         while len(chunks) - 1 > self.given_up and len(chunks[-2]) <= len(chunks[-1]):
             apart = chunks[-2].nbytes + chunks[-1].nbytes
             if apart > _CHUNK_BYTES:
@@ -267,6 +273,7 @@ class Text:
 
     def replace(self, values: pa.ChunkedArray) -> None:
         self.waiting.clear()
+        self.size = 0
         self.chunks = [chunk for chunk in values.chunks if len(chunk)]
         self.bytes = sum(chunk.nbytes for chunk in self.chunks)
         self.given_up = 0

@@ -31,6 +31,7 @@ class Job:
         "finished",
         "key",
         "keys",
+        "large",
         "last_received",
         "last_time",
         "logs",
@@ -69,6 +70,7 @@ class Job:
         self.keys: list[tuple[str, str]] = []  # of each command, the keys of its log and of its return code
         self.current: str | None = None
         self.logs: dict[str, CommandLog] = {}
+        self.large = 0  # characters by which logs exceed an even share of what is kept of all
         self.started = NAT
         self.finished = NAT
         self.server_started: str | None = None  # as the server wrote it: tells runs apart
@@ -108,6 +110,19 @@ class Job:
         self.repeated = [(command, ended.text, key, ended.code) for command, key, ended in done]
         self.expected = len(CONTEXT) + 2 * len(done) + (log is not None)
 
+    def new_log(self, command: str, limit: int) -> CommandLog:
+        """Begin the log of a command, where ``limit`` characters are kept of all commands' together.
+
+        Half of it is shared out evenly, the other half is for those that need it first.
+        """
+        count = len(self.keys)
+        share = limit // (2 * count)
+        if self.logs:
+            before = self.logs[next(reversed(self.logs))]
+            self.large += max(before.kept - share, 0)
+        log = self.logs[command] = CommandLog(max(limit - (count - 1) * share - self.large, 1))
+        return log
+
     # -- what the rest is derived from ------------------------------------------------------------
 
     @property
@@ -139,6 +154,11 @@ class Job:
     @property
     def log(self) -> str:
         return "".join([self.logs[c].text for c in dict.fromkeys(self.commands or ()) if c in self.logs])
+
+    @property
+    def kept(self) -> int:
+        """How many characters of log are kept."""
+        return sum([log.kept for log in self.logs.values()])
 
     @property
     def log_complete(self) -> bool:

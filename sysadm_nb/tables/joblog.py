@@ -64,6 +64,16 @@ class CommandLog:
             self.head = ""
             self._fill(text)
 
+    def give_up(self) -> None:
+        """Keep nothing but the mark."""
+        self.head = self.tail = ""
+        self.cut = self.length
+
+    @property
+    def kept(self) -> int:
+        """How many characters are kept."""
+        return self.length - self.cut
+
     def _fill(self, text: str) -> None:
         half = self.limit // 2
         if not self.tail:

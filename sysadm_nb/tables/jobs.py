@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from sysadm_nb.tables.columns import NAT
 from sysadm_nb.tables.job import CONTEXT, NAN, RETURN_CODES, Job, Lead
-from sysadm_nb.tables.joblog import CommandLog, already_sent
+from sysadm_nb.tables.joblog import already_sent
 from sysadm_nb.wire import dump_json, one_line, parse_percent, parse_time
 
 _QUARTER: Final = 15 * 60 * 1_000_000
@@ -40,7 +40,7 @@ class Jobs:
     Parameters
     ----------
     max_log : int
-        Characters of log kept for each command.
+        Characters of log kept for each job.
     keep : int
         How many ended runs are remembered as objects. Older ones are rows of the table only.
     """
@@ -121,7 +121,9 @@ class Jobs:
             self._read_logs(job, details, state == "finished")
         job.state = state
         job.current = job.context = None
-        if state == "running":
+        if state == "finished":
+            job.ended, job.repeated = "", []
+        elif state == "running":
             current = details.get("current_cmd")
             if current.__class__ is str:
                 job.current = current
@@ -344,12 +346,12 @@ class Jobs:
                 if code is None:
                     continue
                 if log is None:
-                    log = logs[command] = CommandLog(self.max_log)
+                    log = job.new_log(command, self.max_log)
                 log.code = code
                 job.return_code = log.return_code = _integer(code)
                 continue
             if log is None:
-                log = logs[command] = CommandLog(self.max_log)
+                log = job.new_log(command, self.max_log)
             elif log.complete and code and code == log.code and text == log.head:
                 continue  # a full log again, as every event of a chain repeats it
             if text.__class__ is not str:
@@ -362,7 +364,7 @@ class Jobs:
                 full = text.startswith(log.text)
             if full:
                 if not log.complete and not finished:
-                    job.ended += text[log.length :]
+                    job.ended = (job.ended + text[log.length :])[: self.max_log]
                 log.replace(text)
                 if code is not None:
                     log.code = code
@@ -461,6 +463,15 @@ class Jobs:
             if not runs:
                 del self.runs[where]
         self._forget_at = len(self.changed) + max(self.keep // 4, 1)
+
+    def forget_logs(self, limit: int) -> None:
+        """Keep about ``limit`` characters of the logs of ended runs, the newest; the table has its own."""
+        for job in reversed(self.changed.values()):
+            if job.state == "finished" and job.key not in self.unsettled:
+                limit -= job.kept
+                if limit < 0:
+                    for log in job.logs.values():
+                        log.give_up()
 
     def __iter__(self) -> Iterator[Job]:
         return iter(self.changed.values())

@@ -36,7 +36,10 @@ class Store:
         self.keyed = keyed
         self.columns: dict[str, Column] = {
             column: make_column(
-                column, kind, known.get(column, ()), max_text if column in ("args", "log") else None
+                column,
+                kind,
+                known.get(column, ()),
+                max_text if column in ("args", "log", "message") else None,
             )
             for column, kind in SCHEMA[name].items()
         }

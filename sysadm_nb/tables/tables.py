@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, TypeVar, overload
 import pandas as pd
 
 from sysadm_nb.errors import InputError
-from sysadm_nb.tables.columns import NAT
+from sysadm_nb.tables.columns import NAT, Text
 from sysadm_nb.tables.job import Job, JobView, Lead
 from sysadm_nb.tables.jobs import Jobs
 from sysadm_nb.tables.notices import read_notice
@@ -41,6 +41,8 @@ _KEEP_UNSETTLED: Final = 2000
 _QUARTER: Final = 15 * 60 * 1_000_000
 # A list of jobs may tell of one that ended while the list was on its way: it does not begin again.
 _LIST_TAKES_US: Final = 2_000_000
+_WAITING_TEXT: Final = 2**24
+"""Bytes of text gathered at most before they go into the columns, where they are counted."""
 
 T = TypeVar("T")
 Told: TypeAlias = tuple[float, str | None, str | None, str]
@@ -59,10 +61,10 @@ class Tables:
     max_rows : int
         Rows kept in each table, the newest.
     max_text : int
-        Bytes of event arguments, and of job logs, kept in memory. Of older rows the text is missing
-        then, the row stays.
+        Bytes of event arguments, of messages and of job logs kept in memory, of each. Of older rows the
+        text is missing then, the row stays.
     max_log : int
-        Characters of log kept for each command: head and tail, with the cut marked.
+        Characters of log kept for each job: head and tail of its commands', with the cut marked.
 
     Attributes
     ----------
@@ -83,6 +85,10 @@ class Tables:
         if min(max_rows, max_text, max_log) < 1:
             raise InputError("max_rows, max_text and max_log must be at least 1")
         self.max_rows = max_rows
+        self._max_text = max_text
+        self._waiting_text = min(max_text // 8, _WAITING_TEXT)
+        self._row_bytes = max(self._waiting_text // FLUSH_EVERY, 1)  # longer frames count as several rows
+        self._text_seen = 0  # when job logs were last counted
         self._lock = threading.RLock()
         self._pools = PoolStore(max_rows)
         self._stores = {
@@ -157,7 +163,7 @@ class Tables:
                 else:
                     told = _told_by_other(message.said)
                 self._add_event((*lead, name, *told, message.text))
-                self._rows_since_flush += 1
+                self._rows_since_flush += 1 + len(frame) // self._row_bytes
             elif message.__class__ is Malformed:
                 self._append_strange("malformed", message.reason, message.text, received, server, origin)
             elif message.__class__ is Request:
@@ -176,7 +182,7 @@ class Tables:
         self._seq += 1
         lead = (self._seq, received, received, server, origin)
         self._add_event((*lead, name, NAN, None, None, what, text))
-        self._rows_since_flush += 1
+        self._rows_since_flush += 1 + len(text) // self._row_bytes
 
     def _take_system_state(self, state: SystemState, lead: Lead) -> Told:
         hostname = text_or_none(state.hostname)
@@ -317,9 +323,16 @@ class Tables:
         self._rows_since_flush = 0
         for store in self._stores.values():
             store.flush()
-        if len(self._jobs.unsettled) > _KEEP_UNSETTLED:
-            self._settle(list(self._jobs.unsettled.values())[: -_KEEP_UNSETTLED // 2])
-        self._jobs.forget_old()
+        jobs = self._jobs
+        if len(jobs.unsettled) > _KEEP_UNSETTLED:
+            self._settle(list(jobs.unsettled.values())[: -_KEEP_UNSETTLED // 2])
+        jobs.forget_old()
+        args = self._stores["events"].columns["args"]
+        assert isinstance(args, Text)
+        if args.taken - self._text_seen > self._max_text // 8:
+            self._text_seen = args.taken
+            self._settle([job for job in jobs.unsettled.values() if job.state == "finished"])
+            jobs.forget_logs(self._max_text)
 
     def _settle(self, jobs: list[Job]) -> None:
         """Give jobs their rows in the stores; rows that are there already are replaced."""
@@ -330,15 +343,18 @@ class Tables:
         if old:
             store.remove(old)
             commands.remove(old)
+        text = 0
         for job in jobs:
             job.settled = True
             del self._jobs.unsettled[job.key]
             store.add(job.row())
             for row in job.command_rows():
                 commands.add(row)
-        if store.waiting >= FLUSH_EVERY:
-            store.flush()
-            commands.flush()
+            text += job.kept
+            if store.waiting >= FLUSH_EVERY or text > self._waiting_text:
+                store.flush()
+                commands.flush()
+                text = 0
 
     # -- reading -------------------------------------------------------------------------------------
 

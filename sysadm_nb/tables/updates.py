@@ -13,7 +13,7 @@ from sysadm_nb.tables.store import Store
 from sysadm_nb.wire import parse_json
 
 LOG_LIMIT: Final = 2**16
-"""Characters of each command's log in a row of the updates. Every row has the whole log so far, and there is
+"""Characters of a job's log in a row of the updates. Every row has the whole log so far, and there is
 a row for each line a chatty command prints: with the tables' own limit they could fill the memory."""
 
 
@@ -27,7 +27,7 @@ def job_updates(
     events : pandas.DataFrame
         Rows of the ``events`` table, at least its first six columns and ``args``.
     max_log : int
-        Characters of log kept for each command: head and tail, with the cut marked.
+        Characters of log kept for each job: head and tail of its commands', with the cut marked.
     jobs : Jobs, optional
         The state machine that took the events before these, to go on with.
     logs : bool
