@@ -16,6 +16,7 @@ import lzma
 import os
 import re
 import time
+import zlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -178,11 +179,11 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _read_at(file: IO[bytes], offset: int, size: int = CHUNK) -> bytes:
-    """Bytes from `offset` on; none where a compressed copy is torn or the log cannot be read any more."""
+    """Bytes from `offset` on; none where a compressed copy is damaged or the log cannot be read any more."""
     try:
         file.seek(offset)
         return file.read(size)
-    except (OSError, EOFError, lzma.LZMAError):
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):
         return b""
 
 

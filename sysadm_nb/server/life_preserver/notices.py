@@ -36,6 +36,8 @@ _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep",
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _DATE: Final = re.compile(r"\w{3} +(\w{3}) +(\d{1,2}) +(\d\d):(\d\d):(\d\d) +(?:(\S+) +)?(\d{4})$")
 
+YEAR_10000: Final = 253_402_300_800  # no event can be dated then, nor before 1970: a clock was wrong
+
 
 class When(NamedTuple):
     """A moment: as ``date`` prints it, and in microseconds since 1970, UTC (None: unreadable, so now)."""
@@ -72,12 +74,12 @@ def read_date(text: str) -> When:
     month, day = _MONTHS.index(match[1]) + 1, int(match[2])
     hour, minute, second, year = int(match[3]), int(match[4]), int(match[5]), int(match[7])
     fields = (year, month, day, hour, minute, second, 0, 0)
-    if match[6] in ("UTC", "GMT", "Z"):
-        return When(text, calendar.timegm((*fields, 0)) * 1_000_000)
     try:
-        return When(text, int(time.mktime((*fields, -1))) * 1_000_000)
+        utc = match[6] in ("UTC", "GMT", "Z")
+        seconds = calendar.timegm((*fields, 0)) if utc else time.mktime((*fields, -1))
     except (OverflowError, ValueError):
         return When(text, None)
+    return When(text, int(seconds) * 1_000_000 if 0 <= seconds < YEAR_10000 else None)
 
 
 def write_date(us: int) -> When:

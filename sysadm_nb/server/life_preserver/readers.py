@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from sysadm_nb.server.life_preserver.memory import Memory
 from sysadm_nb.server.life_preserver.notices import Notice, When
 from sysadm_nb.server.life_preserver.transfer import SILENCE, Parser
 from sysadm_nb.server.life_preserver.zfs_send import ZfsSendLog
+
+log = logging.getLogger(__name__)
 
 
 class Reader(Protocol):
@@ -37,7 +40,7 @@ class TransferReader:
         for lines in self._follower.read():
             self._last = time.monotonic()
             now = _now()
-            yield [notice for line in lines for notice in self._parser.feed(line, now)]
+            yield [notice for line in lines for notice in _feed(self._parser, line, now)]
         if found := self._parser.idle(time.monotonic() - self._last, _now()):
             yield found
 
@@ -80,14 +83,25 @@ class LpreserverReader:
             return []
         follower, parser = self._send
         now = _now()
-        return [notice for lines in follower.read() for line in lines for notice in parser.feed(line, now)]
+        return [notice for lines in follower.read() for line in lines for notice in _feed(parser, line, now)]
 
 
 def _remind(parser: Parser, follower: LogFollower) -> None:
     """Let a parser know, over a restart, the beginning of what is under way; it was told already."""
     now = _now()
     for line in follower.recent():
-        parser.feed(line, now)
+        _feed(parser, line, now)
+
+
+def _feed(parser: Parser, line: str, now: When) -> list[Notice]:
+    try:
+        return parser.feed(line, now)
+    except (
+        ValueError,
+        OverflowError,
+    ) as error:  # such as an endless number
+        log.info("a line of a log cannot be understood (%s): %.200r", error, line)
+        return []
 
 
 def _is_older(path: Path, moment: float) -> bool:

@@ -47,7 +47,7 @@ class ZfsSendLog:
         if found := _SENT.fullmatch(line):
             self._counting = True
             name = found[2]
-            sent = _display(found[1]) if "\t" in line else found[1]
+            sent = _display(found[1]) if "\t" in line and found[1].isdecimal() else found[1]
             # of several snapshots each is counted from 0: its own size is what its progress is out of
             return self._transfer.progress(name, sent, self._sizes.get(name) or self._total)
         if ERROR.fullmatch(line):

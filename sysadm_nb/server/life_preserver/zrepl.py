@@ -101,7 +101,7 @@ def _unquote(value: str) -> str:
 
 def _when(text: str, now: When) -> When:
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        seconds = datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
         return now
-    return notices.write_date(int(moment.timestamp() * 1_000_000))
+    return notices.write_date(int(seconds * 1_000_000)) if 0 <= seconds < notices.YEAR_10000 else now

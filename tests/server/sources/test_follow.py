@@ -155,6 +155,19 @@ def test_torn_compressed_copy_is_no_error(log):
     assert lines_of(follower)[-1] == "Mon 3: c"
 
 
+def test_damaged_compressed_copy_is_no_error(log):
+    follower = LogFollower(log)
+    append(log, "Mon 1: a\n")
+    lines_of(follower)
+    copy = bytearray(gzip.compress(b"Mon 1: a\nMon 2: b\n" + bytes(range(256)) * 8))
+    copy[12:40] = b"\xff" * 28
+    log.with_name(f"{log.name}.0.gz").write_bytes(copy)
+    log.write_text("Mon 3: c\n")
+    assert lines_of(follower) == ["Mon 3: c"]
+    append(log, "Mon 4: d\n")
+    assert lines_of(follower) == ["Mon 4: d"]
+
+
 def test_carriage_returns_of_a_progress_meter_end_lines(log):
     follower = LogFollower(log)
     append(log, "10%\r20%\r\n30")

@@ -377,6 +377,22 @@ def test_replication_logs_of_other_tools(bare, openzfs):
     ]
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_line_that_no_parser_can_bear_is_passed_over(bare, openzfs, restart):
+    openzfs(snapshots={})
+    log = bare / "pv.log"
+    bad = f"tank: 1MiB {'9' * 5000}:00:00\n"  # more digits than Python turns into a number
+    if restart:
+        log.write_text(bad)
+
+    async def scenario():
+        async with started(bare, replication_logs={str(log): "pv"}) as events:
+            append(log, f"{bad}tank: 1.32GiB 0:00:12 [ 110MiB/s] 31%\n")
+            return await messages(events, 2)
+
+    assert run(scenario()) == ["Starting replication for tank", "Replicating tank: 1.32G/?? (31%)"]
+
+
 def test_a_transfer_under_way_over_a_restart(bare, openzfs):
     openzfs(snapshots={})
     log = bare / "syncoid.log"

@@ -181,3 +181,12 @@ def test_what_it_says_is_understood_by_the_tables():
         ("other", "tank"),
     ]
     assert table["logfile"].iloc[14] == "/var/log/lpreserver/lpreserver_failed.log"
+
+
+@pytest.mark.parametrize(
+    "day", ["Dec 1 {} UTC 0000", "Dec 1 {} 0000", "Dec 1 {} UTC 1969", "Dec 99 {} UTC 9999"]
+)
+def test_a_date_that_cannot_be_is_text_only(day):
+    date = "Mon " + day.format("07:21:06")
+    notice = LpreserverLog().feed(f"{date}: Creating snapshot on tank")
+    assert (notice.args["message"], notice.time) == (f"{date}: New snapshot of tank", None)

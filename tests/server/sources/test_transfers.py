@@ -114,6 +114,11 @@ def test_blocks_column_of_a_very_verbose_send():
     assert feed(ZfsSendLog("/log"), *lines)[-1] == "Replicating tank@b: 512M/1G (50%)"
 
 
+def test_a_size_behind_a_tab_is_no_error():
+    lines = ["full send of tank@b estimated size is 1G", "07:25:01   512M   \ttank@b"]
+    assert feed(ZfsSendLog("/log"), *lines)[-1] == "Replicating tank@b: 512M/1G (50%)"
+
+
 def test_two_sends_in_one_log():
     parser = ZfsSendLog("/log")
     feed(parser, "full send of tank/a@x estimated size is 1G", "07:25:01    512M   tank/a@x")
@@ -299,6 +304,14 @@ def test_zrepl_snapshot_that_failed():
     (notice,) = ZreplLog("/log").feed(line, NOW)
     assert notice.args["message"].endswith("Failed creating snapshot of tank/home")
     assert notice.args["reason"] == "out of space"
+
+
+@pytest.mark.parametrize(
+    "date", ["0001-01-01T00:00:00", "0001-01-01T00:00:00+05:00", "9999-12-31T23:00:00-05:00"]
+)
+def test_zrepl_without_a_possible_time(date):
+    (notice,) = ZreplLog("/log").feed(f'time={date} job=push msg="start replication"', NOW)
+    assert (notice.time, notice.args["message"]) == (NOW.us, f"{NOW.text}: Starting replication for push")
 
 
 @pytest.mark.parametrize("line", ["", "{", "{}", "[1]", '{"a":', "x=y", '[INFO][x]: a="'])
