@@ -188,6 +188,7 @@ class Armed:
             self._feed.number_from(self._saved.get("runs", ()))
         # runs of jobs are numbered from the first event on, so what was seen is taken out after that
         frames = self._feed.with_jobs({name: in_order_of_arrival(frame) for name, frame in frames.items()})
+        frames = {name: in_order_of_arrival(frame) for name, frame in frames.items()}  # jobs as well
         new = {name: frame[_received(frame) > self._seen_until] for name, frame in frames.items()}
         return changes + (self._evaluator.feed(new) if new else [])
 

@@ -463,6 +463,20 @@ def test_what_was_fetched_from_before_is_judged_in_its_place():
         assert [(r.began, r.fired) for r in armed.firing()] == [(now - 30 * MINUTE, now)]
 
 
+def test_what_a_job_did_before_is_judged_in_its_place():
+    now = time.time_ns() // 1000
+    tables, rules = sa.Tables(), Rules()
+    rules.add("stuck", table="jobs", when="state == 'running'", for_="20min")
+    for minutes, origin, more in [(0, "live", {"cmd_list": ["x"], "x": "text"}), (-30, "backfill", {})]:
+        at = now + minutes * MINUTE
+        event = encode_event("dispatcher", {"process_id": "a", "state": "running", **more}, at)
+        tables.append(event, server="nas", received=now, origin=origin)
+    with arm(tables, rules) as armed:
+        assert armed.caught_up()
+        pd.testing.assert_frame_equal(armed.incidents, rules.backtest(tables))
+        assert [r.began for r in armed.firing()] == [now - 30 * MINUTE]
+
+
 def test_times_people_write():
     assert moment_us("2026-01-01") == START
     assert moment_us("2026-01-01T01:00+01:00") == START
