@@ -20,7 +20,7 @@ from ..errors import Closed, InputError
 from .backtest import in_order_of_arrival, moment_us
 from .columns import Columns, Ints
 from .durations import Duration, duration_us
-from .evaluator import Evaluator
+from .evaluator import Evaluator, damaged
 from .expressions import nearest
 from .feeding import Feed
 from .incidents import Change, Incident
@@ -108,15 +108,18 @@ class Armed:
         self.rules = rules
         self._evaluator = Evaluator(rules, state)
         saved = {} if state is None else state
-        self._seen_until = self._judged_until = int(saved.get("received", -1))
+        try:
+            self._seen_until = self._judged_until = int(saved.get("received", -1))
+            self._silences = [Silence(**silence) for silence in saved.get("silences", ())]
+            self._acknowledged: set[str] = set(saved.get("acknowledged", ()))
+            self._told: dict[str, float] = dict(saved.get("told", {}))  # id of a told incident: when last
+        except (TypeError, ValueError) as error:
+            raise damaged(error) from None
         self._feed = Feed(tables, self._evaluator.tables, any(rule.reads_logs for rule in rules))
         self._source = weakref.ref(source)
         self._remind_us = None if remind is None else duration_us(remind, "remind")
         self._lock = threading.RLock()
         self._saved = saved
-        self._silences = [Silence(**silence) for silence in saved.get("silences", ())]
-        self._acknowledged: set[str] = set(saved.get("acknowledged", ()))
-        self._told: dict[str, float] = dict(saved.get("told", {}))  # id of a told incident: when last
         self._kept = kept_before(source)
         self._changed: list[Callable[[], object]] = []
         self._working = False

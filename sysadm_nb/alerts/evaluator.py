@@ -386,9 +386,10 @@ class Evaluator:
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        if state.get("version") != STATE_VERSION:
+        version = state.get("version") if isinstance(state, Mapping) else None
+        if version != STATE_VERSION:
             raise InputError(
-                f"this saved state is of version {state.get('version')!r}, not {STATE_VERSION}: "
+                f"this saved state is of version {version!r}, not {STATE_VERSION}: "
                 "delete it, and the rules start anew"
             )
         try:
@@ -416,9 +417,12 @@ class Evaluator:
         except SysadmError:
             raise
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"this saved state is damaged ({error!r}): delete it, and the rules start anew"
-            ) from None
+            raise damaged(error) from None
+
+
+def damaged(error: Exception) -> InputError:
+    """What to say of a saved state that cannot be read."""
+    return InputError(f"this saved state is damaged ({error!r}): delete it, and the rules start anew")
 
 
 def _fingerprint(rule: Rule) -> str:

@@ -449,6 +449,15 @@ def test_what_was_told_acknowledged_and_silenced_is_saved():
     assert [(n.what, n.incident.keys["pool"]) for n in got[0].news] == [("resolved", "tank")]
 
 
+def test_a_state_that_is_none_is_refused():
+    with arm(sa.Tables(), Rules()) as armed:
+        state = armed.state
+    damages = {"silences": [{}], "told": 3, "acknowledged": 3, "received": "?", "incidents": 3}
+    for wrong in [[], {}, *({**state, name: damage} for name, damage in damages.items())]:
+        with pytest.raises(InputError, match="delete it, and the rules start anew"):
+            arm(sa.Tables(), Rules(), state=wrong)
+
+
 def test_what_was_fetched_from_before_is_judged_in_its_place():
     """On connecting the pools are asked for, then the past is fetched; then rules are armed."""
     now = time.time_ns() // 1000
