@@ -204,7 +204,8 @@ class Rule:
     @property
     def reads_logs(self) -> bool:
         """Whether it looks at the logs of jobs: then every change of a job has to carry them."""
-        return self.table == "jobs" and (self.needs is None or "log" in {*self.needs, *self.fields})
+        read = None if self.needs is None else {*self.needs, *self.fields, *(self.by or ())}
+        return self.table == "jobs" and (read is None or "log" in read)
 
     def described(self) -> str:
         """The rule in one line."""

@@ -117,9 +117,11 @@ def test_changes_of_jobs_carry_logs_only_for_rules_that_read_them():
     rules.add("stuck", table="jobs", when="state == 'finished'")
     with_log = Rules()
     with_log.add("stuck", table="jobs", when="state == 'finished'", message="{log}")
+    by_log = Rules()
+    by_log.add("stuck", table="jobs", when="state == 'finished'", by=["server", "log"])
     args = {"process_id": "a", "state": "finished", "cmd_list": ["x"], "x": "text", "return_codes/x": "0"}
     tables.append(encode_event("dispatcher", args, START), server="nas", received=START)
-    for some, log in ((rules, None), (with_log, "text")):
+    for some, log in ((rules, None), (with_log, "text"), (by_log, "text")):
         frames = history(["jobs"], tables, rules=some)
         assert frames["jobs"]["log"].astype(object).replace({float("nan"): None}).tolist() == [log]
     assert with_log.backtest(tables)["message"].tolist() == ["text"]
