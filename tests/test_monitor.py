@@ -260,6 +260,18 @@ def test_subscribe_and_unsubscribe(server, monitor) -> None:
     assert list(monitor.life_preserver["origin"]) == ["last"]
 
 
+def test_subscribing_reaches_all_servers_that_are_there() -> None:
+    with sa.serve(sources=[]) as one, sa.serve(sources=[]) as two, elsewhere(peer(silent)) as port:
+        servers = {"one": one, "dead": f"ws://127.0.0.1:{port}", "two": two}
+        with sa.connect(servers, timeout=1, subscribe=["dispatcher"]) as fleet:
+            with pytest.raises(ConnectionLost, match="no connection to dead now") as caught:
+                fleet.subscribe("life-preserver")
+            for server in (one, two):
+                server.publish("life-preserver", SNAPSHOT)
+            until(lambda: len(fleet.life_preserver) == 2)
+            assert caught.value.__notes__ == ["It failed at 1 of 3 servers: dead."]
+
+
 def test_sampling_pools(monkeypatch) -> None:
     with elsewhere(scripted()) as script:
         script.answers["sysadm/zfs"] = {"list_pools": {"tank": {"size": "107G", "capacity": "12%"}}}

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sysadm_nb import wire
@@ -241,12 +241,27 @@ class Fleet:
         return await self.session(server).live().request(namespace, name, args, timeout=timeout)
 
     async def subscribe(self, *classes: str, server: str | None = None, timeout: float = 60.0) -> None:
-        for session in self._those(server):
-            await session.subscribe(*classes, timeout=timeout)
+        await self._each(server, lambda session: session.subscribe(*classes, timeout=timeout))
 
     async def unsubscribe(self, *classes: str, server: str | None = None, timeout: float = 60.0) -> None:
-        for session in self._those(server):
-            await session.unsubscribe(*classes, timeout=timeout)
+        await self._each(server, lambda session: session.unsubscribe(*classes, timeout=timeout))
+
+    async def _each(self, server: str | None, ask: Callable[[Session], Awaitable[None]]) -> None:
+        """Ask one server or all; where some fail, the others are asked all the same."""
+        sessions = self._those(server)
+        results = await asyncio.gather(*map(ask, sessions), return_exceptions=True)
+        failed = {
+            session.name: result
+            for session, result in zip(sessions, results, strict=True)
+            if isinstance(result, BaseException)
+        }
+        if not failed:
+            return
+        error = next(iter(failed.values()))
+        if len(sessions) > 1:
+            names = ", ".join(list(failed)[:5]) + (", ..." if len(failed) > 5 else "")
+            error.add_note(f"It failed at {len(failed)} of {len(sessions)} servers: {names}.")
+        raise error
 
     def _those(self, server: str | None) -> list[Session]:
         return list(self.sessions.values()) if server is None else [self.session(server)]
