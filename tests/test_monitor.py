@@ -599,6 +599,15 @@ def test_many_servers_and_one_that_is_dead() -> None:
             assert fleet.servers[0].state == "connected"
 
 
+def test_of_many_servers_none_is_added_where_a_name_is_taken() -> None:
+    with sa.serve(sources=[]) as one, sa.serve(sources=[]) as two, sa.connect({"one": one}) as fleet:
+        with pytest.raises(InputError, match="called 'one' already"):
+            fleet.add({"two": two, "one": one})
+        assert [server.name for server in fleet.servers] == ["one"]
+        fleet.add({"two": two})
+        assert [server.state for server in fleet.servers] == ["connected"] * 2
+
+
 @pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.slow)])
 def test_a_large_fleet(count: int) -> None:
     with elsewhere(scripted()) as script:

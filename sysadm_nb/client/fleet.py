@@ -197,7 +197,13 @@ class Fleet:
             async with gate:
                 await session.start(retry=True)
 
-        sessions = [self.new_session(*server) for server in servers]
+        before = set(self.sessions)
+        try:
+            sessions = [self.new_session(*server) for server in servers]
+        except BaseException:  # a name that is taken: then none is added
+            for name in self.sessions.keys() - before:
+                del self.sessions[name]
+            raise
         for session in sessions:
             task = asyncio.create_task(start(session))
             self._starting.add(task)
