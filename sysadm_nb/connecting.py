@@ -190,8 +190,9 @@ def add(
     ``heard`` says up to when (µs) each server is known already, by name: what was missed since is fetched.
     """
     since_us = parse_since(since, now_us())
-    if isinstance(options.get("subscribe"), str):
-        options["subscribe"] = (options["subscribe"],)
+    if "subscribe" in options:
+        classes = options["subscribe"]
+        options["subscribe"] = (classes,) if isinstance(classes, str) else tuple(classes)
     if user is None and (password is not None or key is not None):
         raise InputError("There is a password or key, but nobody to log in: pass user=... too.")
     heard = heard or {}

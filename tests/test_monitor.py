@@ -599,6 +599,14 @@ def test_many_servers_and_one_that_is_dead() -> None:
             assert fleet.servers[0].state == "connected"
 
 
+def test_many_servers_are_subscribed_alike_also_by_a_generator() -> None:
+    with elsewhere(scripted()) as script:
+        servers = {"one": script.url, "two": script.url}
+        classes = (name for name in ("dispatcher", "system-state"))
+        with sa.connect(servers, user="root", password="secret", subscribe=classes):
+            assert script.asked("events/subscribe") == [["dispatcher", "system-state"]] * 2
+
+
 def test_of_many_servers_none_is_added_where_a_name_is_taken() -> None:
     with sa.serve(sources=[]) as one, sa.serve(sources=[]) as two, sa.connect({"one": one}) as fleet:
         with pytest.raises(InputError, match="called 'one' already"):
