@@ -343,13 +343,13 @@ class Connection:
 
     async def __aiter__(self) -> AsyncIterator[ReceivedEvent]:
         while True:
-            if self.lost and self._events.empty():
+            event = await self._events.get()
+            if event is None:
+                self._events.put_nowait(None)  # the end, for whoever else iterates
                 if self._closing:
                     return
                 raise ConnectionLost(str(self.lost))
-            event = await self._events.get()
-            if event is not None:
-                yield event
+            yield event
 
     # -- staying alive ----------------------------------------------------------------------------------
 

@@ -366,6 +366,34 @@ def test_iteration_ends_when_the_connection_is_closed_here() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("end", [None, "ConnectionLost"])
+def test_iterations_side_by_side_and_later_ones_all_end(end: str | None) -> None:
+    async def main() -> None:
+        async with scripted() as script:
+            connection = await impatient(script)
+
+            async def iterate() -> str | None:
+                try:
+                    async for _ in connection:
+                        pass
+                except ConnectionLost as error:
+                    return type(error).__name__
+                return None
+
+            together = [asyncio.create_task(iterate()) for _ in range(3)]
+            await asyncio.sleep(0.05)
+            if end is None:
+                await connection.close()
+            else:
+                await script.peers[0].close()
+            async with asyncio.timeout(10):
+                assert await asyncio.gather(*together) == [end] * 3
+                assert [await iterate(), await iterate()] == [end] * 2
+            await connection.close()
+
+    asyncio.run(main())
+
+
 def test_a_message_that_is_too_large_is_said_to_be() -> None:
     async def main() -> None:
         async with scripted() as script, open_connection(script.url, **LOGIN) as connection:
