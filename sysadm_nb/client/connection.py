@@ -30,6 +30,7 @@ PING_TIMEOUT_S = 20.0
 CLOCK_JUMP_S = 5.0
 SAME_US = 1_000_000  # clocks that differ by less are taken for the same
 FAR_US = 60_000_000  # clocks that differ by more are not two views of the same time
+CLOSE_S = 5.0
 QUEUE_LIMIT = 100_000
 
 Answer = wire.Reply | wire.ErrorReply
@@ -421,10 +422,10 @@ class Connection:
         self._closing = True
         try:
             with contextlib.suppress(Exception):
-                await self._link.close()
-        except BaseException:  # cancelled: then without a farewell
+                async with asyncio.timeout(CLOSE_S):
+                    await self._link.close()
+        finally:  # without a farewell where it was cancelled, or no frame gets through any more
             self._link.transport.abort()
-            raise
         for task in list(self._tasks[1:]):
             task.cancel()
         await asyncio.wait(self._tasks)

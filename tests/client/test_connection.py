@@ -344,6 +344,24 @@ def test_closing_that_is_cancelled_leaves_nothing_either(turns: int) -> None:
     asyncio.run(main())
 
 
+def test_closing_does_not_wait_for_what_the_peer_does_not_read(monkeypatch) -> None:
+    monkeypatch.setattr("sysadm_nb.client.connection.CLOSE_S", 0.2, raising=False)
+
+    async def main() -> None:
+        async with scripted() as script:
+            connection = await impatient(script)
+            script.peers[0].transport.pause_reading()
+            asking = asyncio.create_task(connection.request("rpc", "query", "x" * 30_000_000))
+            await asyncio.sleep(0.2)  # it is in the middle of its frame
+            async with asyncio.timeout(8):
+                await connection.close()
+            with pytest.raises(ConnectionLost):
+                await asking
+            await until(lambda: not ours())
+
+    asyncio.run(main())
+
+
 def test_nobody_watches_a_connection_that_has_ended() -> None:
     async def main() -> None:
         async with scripted() as script:
