@@ -48,6 +48,7 @@ class Job:
         "server_started",
         "settled",
         "shaped",
+        "start_seen",
         "started",
         "state",
         "time",
@@ -72,6 +73,7 @@ class Job:
         self.logs: dict[str, CommandLog] = {}
         self.large = 0  # characters by which logs exceed an even share of what is kept of all
         self.started = NAT
+        self.start_seen = False  # `started` is from an event that came at the start
         self.finished = NAT
         self.server_started: str | None = None  # as the server wrote it: tells runs apart
         self.percent_done = NAN

@@ -311,19 +311,23 @@ class Jobs:
         if started is not None:
             if job.server_started is None or state == "finished":
                 job.server_started = started
-                moment = self._moment(started, server, time, _begins(job, details, time))
+                fresh = _begins(job, details, time)
+                moment = self._moment(started, server, time, fresh, job.started if job.start_seen else None)
                 if moment is not None:
                     job.started = moment
+                    job.start_seen = job.start_seen or fresh
         elif state == "running" and job.started == NAT:
             job.started = time
+            job.start_seen = lead[4] != "last"
         if job.finished != NAT and job.started != NAT and job.started > job.finished:
             job.started = job.finished  # whole seconds on one side, microseconds on the other
 
-    def _moment(self, text: Any, server: str, now: int, fresh: bool) -> int | None:
+    def _moment(self, text: Any, server: str, now: int, fresh: bool, seen: int | None = None) -> int | None:
         """A server's wall-clock time in UTC.
 
         Real servers send local time without a zone. A time that the server wrote just now tells the
-        offset, to the quarter of an hour that zones differ by.
+        offset, to the quarter of an hour that zones differ by. Where we have ``seen`` ourselves when it
+        was, and that is an hour or half of one away, summer time began or ended since.
         """
         parsed = _parse_time(text) if text.__class__ is str and len(text) < 50 else None
         if parsed is None:
@@ -334,7 +338,11 @@ class Jobs:
         if fresh:
             self.offsets[server] = round((wall - now) / _QUARTER) * _QUARTER
         offset = self.offsets.get(server)
-        return None if offset is None else wall - offset
+        if offset is None:
+            return None
+        if seen is not None and 1.5 * _QUARTER < abs(wall - offset - seen) < 4.5 * _QUARTER:
+            offset = round((wall - seen) / _QUARTER) * _QUARTER
+        return wall - offset
 
     def _read_logs(self, job: Job, details: dict[str, Any], finished: bool) -> None:
         logs = job.logs
@@ -502,7 +510,7 @@ def _begins(job: Job, details: dict[str, Any], time: int) -> bool:
     """Whether this event tells of a start that just happened, not of one long ago."""
     if job.started != NAT:
         return time - job.started < 60 * _SECOND
-    if job.state == "pending" and job.updates > 1:
+    if job.state == "pending" and job.updates > 0:
         return True
     return job.updates == 1 and not (job.commands and job.commands[0] in details)
 

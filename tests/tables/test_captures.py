@@ -264,6 +264,35 @@ def test_events_behind_a_bridge_have_their_peer_for_server(captures):
     assert logs(tables)[("viabridge", 1)] == "hello\n"
 
 
+@pytest.mark.parametrize("nested", [True, False])
+@pytest.mark.parametrize(("started", "finished"), [("01:50:00", "03:10:00"), ("02:50:00", "02:10:00")])
+def test_a_job_during_which_summer_time_begins_or_ends(nested, started, finished):
+    """The wall clock jumps by an hour; the job takes twenty minutes."""
+    from sysadm_nb import wire
+
+    tables = Tables()
+    began = pd.Timestamp("2026-03-29T00:50:00Z").value // 1000
+    details = {"cmd_list": ["make"], "process_id": "p", "time_started": f"2026-03-29T{started}"}
+    end = {
+        "state": "finished",
+        "time_finished": f"2026-03-29T{finished}",
+        "make": "",
+        "return_codes/make": "0",
+    }
+    begin = [{"process_id": "p", "state": "running"}]
+    if nested:
+        begin.append({"process_details": details | {"state": "running"}, "state": "running"})
+        last = {"process_details": details | end, "state": "finished"}
+    else:
+        last = details | end
+    for args in begin:
+        tables.append(wire.encode_event("dispatcher", args), received=began, server="nas")
+    tables.append(wire.encode_event("dispatcher", last), received=began + 1_200_000_000, server="nas")
+    job = tables.jobs.iloc[0]
+    assert job["duration_s"] == pytest.approx(1200, abs=1)
+    assert job["started"] == pd.Timestamp(began, unit="us", tz="UTC")
+
+
 def test_local_times_of_a_server_in_another_zone(captures):
     """Nine and a half hours ahead: nothing on the wire says so, the finished event gives it away."""
     from sysadm_nb import wire
