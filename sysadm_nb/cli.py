@@ -87,6 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - what is left to print has no reader
         return 0
+    except OSError as error:
+        if error.filename is None:  # not about a file that was named here: a bug of ours
+            raise
+        print(f"sysadm-nb: cannot use {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

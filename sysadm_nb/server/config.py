@@ -76,6 +76,8 @@ def arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
     folder = Path(settings.get("folder") or state_folder()).expanduser()
     bridge = settings.get("bridge", {})
     _check("bridge", bridge, ("url", "fingerprint"))
+    if bridge and "url" not in bridge:
+        raise InputError("bridge needs a url, such as 'wss://bridge.example:12149'")
     made: dict[str, Any] = {
         "host": settings.get("host", "127.0.0.1"),
         "port": settings.get("port", PORT),

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.protocol import SEND_EOF, State
 
-from sysadm_nb.errors import PortRefused
+from sysadm_nb.errors import InputError, PortRefused
 from sysadm_nb.server.hub import Batch, frame
 from sysadm_nb.server.limits import Limits, Rate
 
@@ -235,7 +235,11 @@ async def listen(
     ------
     PortRefused
         If the port cannot be listened on.
+    InputError
+        If it is no port.
     """
+    if not 0 <= port <= 65535:
+        raise InputError(f"port {port} cannot be: use one from 1 to 65535, or 0 for a free one")
 
     class OurSocket(Socket):  # websockets makes the connections: what they share goes in by the class
         buffer_bytes = limits.buffer_bytes

@@ -151,8 +151,12 @@ def read_file(path: Path) -> dict[str, _Entry]:
     InputError
         If a line cannot be read; its number is named, its content is not.
     """
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is no user file, for it is no text: name another") from None
     entries = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         try:

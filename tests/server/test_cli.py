@@ -178,6 +178,28 @@ def test_users_by_command(tmp_path: Path) -> None:
     assert empty.returncode == 1 and "a password needs" in empty.stderr
 
 
+def test_what_cannot_be_used_is_told_in_a_sentence(tmp_path: Path) -> None:
+    users, bad = tmp_path / "users", tmp_path / "bad"
+    run("user", "add", "admin", "--file", str(users), input="secret\n")
+    bad.write_bytes(b"\xff\xfe")
+    serve = ("serve", "--source", "demo", "--no-tls", "--users")
+    inside = str(users / "folder")  # of a file
+    for arguments, message in (
+        ((*serve, str(users), "--port", "99999"), "port 99999 cannot be: use one from 1 to 65535"),
+        ((*serve, str(users), "--port", "-5"), "port -5 cannot be"),
+        ((*serve, str(tmp_path), "--port", "0"), f"cannot use {tmp_path}: Is a directory"),
+        ((*serve, str(bad), "--port", "0"), f"{bad} is no user file"),
+        (("user", "list", "--file", str(bad)), f"{bad} is no user file"),
+        (("user", "list", "--file", str(tmp_path)), f"cannot use {tmp_path}: Is a directory"),
+        (("user", "add", "eve", "--file", f"{inside}/users"), f"cannot use {inside}"),
+        (("bridge", "--port", "99999", "--folder", str(tmp_path)), "port 99999 cannot be"),
+        (("bridge", "--port", "0", "--folder", inside), f"cannot use {inside}"),
+    ):
+        done = run(*arguments, input="secret\n")
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith(f"sysadm-nb: {message}")
+
+
 # --- the configuration --------------------------------------------------------------------------------------
 
 
@@ -219,6 +241,7 @@ def test_the_sample_configuration_says_the_defaults() -> None:
         ("[source.life_preserver]\nlog = 5", "source.life_preserver.log cannot be 5"),
         ("[source.life_preserver]\nreplication_logs = { '/a' = 5 }", "needs a format for each log"),
         ("sources = ['nosuch']", "no source called 'nosuch'"),
+        ("[bridge]\nfingerprint = 'AB:CD'", "bridge needs a url"),
         ("[bridge]\nport = 1", "no setting bridge.port"),
     ],
 )
