@@ -99,7 +99,7 @@ class Past:
 def history(
     names: Iterable[str], source: Source, start: Moment = None, end: Moment = None, rules: Iterable[Rule] = ()
 ) -> dict[str, pd.DataFrame]:
-    """The named tables of a source, as the evaluator takes them."""
+    """Tables of a source, as an evaluator takes them; logs of jobs only where a rule reads them."""
     first, last = moment_us(start), moment_us(end)
     out = {}
     for name in names:
@@ -149,7 +149,7 @@ def _table(name: str, source: Source, rules: list[Rule]) -> pd.DataFrame | None:
 
 
 def _job_updates(events: pd.DataFrame, rules: list[Rule]) -> pd.DataFrame:
-    logs = not rules or any(rule.reads_logs for rule in rules)
+    logs = any(rule.reads_logs for rule in rules)
     return job_updates(in_order_of_arrival(events), logs=logs)
 
 

@@ -121,7 +121,8 @@ def test_changes_of_jobs_carry_logs_only_for_rules_that_read_them():
     by_log.add("stuck", table="jobs", when="state == 'finished'", by=["server", "log"])
     args = {"process_id": "a", "state": "finished", "cmd_list": ["x"], "x": "text", "return_codes/x": "0"}
     tables.append(encode_event("dispatcher", args, START), server="nas", received=START)
-    for some, log in ((rules, None), (with_log, "text"), (by_log, "text")):
+    # the lab asks without rules, and looks at no log
+    for some, log in ((Rules(), None), (rules, None), (with_log, "text"), (by_log, "text")):
         frames = history(["jobs"], tables, rules=some)
         assert frames["jobs"]["log"].astype(object).replace({float("nan"): None}).tolist() == [log]
     assert with_log.backtest(tables)["message"].tolist() == ["text"]
