@@ -71,13 +71,18 @@ class Feed:
 
     @property
     def runs(self) -> list[tuple[str, str, int]]:
-        """How many runs of each process id ended, so that whoever goes on later gives the same numbers."""
+        """How many runs of each process id ended, so that whoever goes on later gives the same numbers.
+
+        Of ids from before a restart only the newest: most are never used again.
+        """
         if self._jobs is None:
             return []
-        counted = dict(self._jobs.numbered)
-        for where, runs in self._jobs.runs.items():
-            counted[where] = runs[-1].run - (runs[-1].state != "finished")
-        return [(*where, count) for where, count in counted.items() if count]
+        now = {
+            where: runs[-1].run - (runs[-1].state != "finished") for where, runs in self._jobs.runs.items()
+        }
+        before = [(where, count) for where, count in self._jobs.numbered.items() if where not in now]
+        counted = [*before[-self._jobs.keep :], *now.items()]
+        return [(*where, count) for where, count in counted if count]
 
     def number_from(self, runs: Iterable[tuple[str, str, int]]) -> None:
         """Go on counting runs from what `runs` said, where the tables hold none of them."""

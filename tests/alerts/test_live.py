@@ -401,6 +401,21 @@ def test_the_second_run_of_a_job_ends_after_a_restart(restarted):
         assert json.loads(json.dumps(armed.state))["runs"] == [["nas", "nightly", 2]]
 
 
+def test_restarts_do_not_add_up_the_ids_of_jobs_that_are_long_over():
+    saved: list[Any] = []
+    for begun in range(0, 300, 100):
+        tables = sa.Tables()
+        feed = Feed(tables, {"jobs"})
+        feed._jobs.keep = 20
+        feed.number_from(saved)
+        for name in ("nightly", *map(str, range(begun, begun + 100))):
+            job(tables, name, "finished", START)
+        feed.with_jobs(feed.take())
+        saved = json.loads(json.dumps(feed.runs))
+    assert len(saved) == 121  # of this time, and the newest from before
+    assert {name: count for _, name, count in saved}["nightly"] == 3
+
+
 def test_nothing_is_held_to_go_on_while_nobody_watched(monkeypatch):
     """A job was running when the program stopped, 20 hours ago; what became of it nobody knows."""
     now = time.time_ns() // 1000
