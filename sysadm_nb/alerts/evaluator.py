@@ -262,11 +262,17 @@ class Evaluator:
         return self._note(out)
 
     def was_off(self, start: int, end: int) -> list[Change]:
-        """Nobody watched from `start` to `end` (microseconds): a gap in the connections to all servers."""
+        """Nobody watched from `start` to `end` (microseconds): a gap in the connections to all servers.
+
+        Of rows that nobody could have seen no absent rule can say that they did not come.
+        """
         out: list[Change] = []
         for group in self._groups.values():
             for machine in group.machines if group.table != "connection" else ():
                 out += machine.break_off(list(machine.states), start, end)
+                if machine.absent:
+                    for state in machine.states.values():
+                        state.began += max(end - start, 0)
         return self._note(out)
 
     def _listen(self, connection: pd.DataFrame) -> list[tuple[int, str, int, int]]:

@@ -259,6 +259,18 @@ def jobs(*rows: tuple[int, str]) -> pd.DataFrame:
     )  # fmt: skip
 
 
+def test_samples_that_nobody_could_have_seen_are_not_missed():
+    rule = Rule("gone", "pools", absent("pools", after="45min"))
+    for row, fired in [(12 * 60 + 10, None), (None, 12 * 60 + 15)]:
+        evaluator = Evaluator([rule])
+        evaluator.feed({"pools": pools((0, 50))})
+        evaluator.was_off(START + 30 * MINUTE, START + 12 * 60 * MINUTE)
+        if row is not None:
+            evaluator.feed({"pools": pools((row, 50))})
+        evaluator.tick(START + (12 * 60 + 20) * MINUTE)
+        assert minutes(evaluator.table()) == ([] if fired is None else [(0, fired, None, None)])
+
+
 def test_a_job_stands_until_its_next_change():
     """Nothing is heard of a job that hangs, so the clock makes it fire, and at the exact moment."""
     rule = Rule("r", "jobs", "state == 'running'", for_="1h")
