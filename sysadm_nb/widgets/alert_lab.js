@@ -12,6 +12,7 @@ const HIGH = 240;
 const LANES = 30; // below the lines: what was found, what was compared with, what was real
 
 const label = (name) => NAMES[name] ?? name.replaceAll("_", " ");
+// As rules, marks and backtests write times, not in the reader's zone as the live views: it is said where they stand.
 const day = (us) => new Date(us / 1000).toISOString().slice(0, 16).replace("T", " ");
 
 function shown(value, name) {
@@ -116,10 +117,10 @@ function chart(store, signal) {
       let best = -1;
       for (let i = 0; i < line.t.length && line.t[i] <= time; i++) best = i;
       const value = best < 0 ? null : line.y[best];
-      return `${line.key} ${value === null ? "no data" : words ? words[value] : shown(value, setting.value)}`;
+      return `${plain(line.key)} ${value === null ? "no data" : words ? plain(words[value]) : shown(value, setting.value)}`;
     });
     const found = (store.values.result?.incidents ?? []).filter((i) => i[0] <= time && i[1] >= time).length;
-    put(readout, [day(time), ...here, found ? `${plural(found, "incident")} here` : ""].filter(Boolean).join(" · "));
+    put(readout, [`${day(time)} UTC`, ...here, found ? `${plural(found, "incident")} here` : ""].filter(Boolean).join(" · "));
     readout.style.left = share < 0.5 ? `${share * 100}%` : "auto";
     readout.style.right = share < 0.5 ? "auto" : `${(1 - share) * 100}%`;
   }
@@ -161,11 +162,11 @@ function chart(store, signal) {
     const ticks = words ? words.map((_, i) => i) : [0.1, 0.5, 0.9].map((part) => bottom + part * (top - bottom));
     grid.replaceChildren(...ticks.map((tick) => s("line", { x1: 0, x2: WIDE, y1: y(tick), y2: y(tick), "vector-effect": "non-scaling-stroke" })));
     axis.replaceChildren(...ticks.map((tick) => {
-      const text = h("span", {}, words ? words[tick] : shown(tick, setting.value));
+      const text = h("span", {}, words ? plain(words[tick]) : shown(tick, setting.value));
       text.style.top = `${(y(tick) / (HIGH + LANES)) * 100}%`;
       return text;
     }));
-    times.replaceChildren(...[0, 0.25, 0.5, 0.75, 1].map((part) => h("span", {}, day(back(part)))));
+    times.replaceChildren(...[0, 0.25, 0.5, 0.75, 1].map((part) => h("span", {}, `${day(back(part))}${part === 1 ? " UTC" : ""}`)));
     return y;
   }
 
@@ -203,7 +204,7 @@ function chart(store, signal) {
       ...(typeof setting.until === "number" ? [level_(setting.until, "lab-until")] : []),
     );
     attribute(svg, "aria-label",
-      `${label(setting.value)} from ${day(values.span[0])} to ${day(values.span[1])}, ${plural(found.length, "incident")}. ` +
+      `${label(setting.value)} from ${day(values.span[0])} to ${day(values.span[1])} UTC, ${plural(found.length, "incident")}. ` +
       "Arrow keys move a cursor; with Shift they stretch a period, Enter marks it as a real incident.");
   }
   return { el, draw };
@@ -323,20 +324,21 @@ function render({ store, root, signal }) {
     listed = key_;
     const active = root.contains(root.getRootNode().activeElement) ? root.getRootNode().activeElement?.dataset?.id : null;
     const found = [...values.result.incidents].reverse();
-    put(listHead, values.result.count > found.length ? `The newest ${number(found.length)} of ${number(values.result.count)} incidents` : plural(found.length, "incident"));
+    const count = values.result.count > found.length ? `The newest ${number(found.length)} of ${number(values.result.count)} incidents` : plural(found.length, "incident");
+    put(listHead, found.length ? `${count}, times in UTC` : count);
     list.replaceChildren(...found.slice(0, 100).map((i) => {
       const [start, end, who, peak, open, real] = i;
       const box = h("input", { type: "checkbox", "data-id": `${who} ${start}`, onchange: () => store.send("toggle", { start, end, key: who }) });
       box.checked = real;
       return h("li", { class: real ? "real" : "" }, h("label", {}, box,
-        h("span", { class: "nb-cut lab-who" }, who), h("span", { class: "nb-quiet" }, day(start)),
+        h("span", { class: "nb-cut lab-who" }, plain(who)), h("span", { class: "nb-quiet" }, day(start)),
         h("span", {}, open ? `${long((end - start) / 1e6)} so far` : long((end - start) / 1e6)),
         h("span", { class: "nb-quiet" }, peak === null ? "" : shown(peak, values.setting.value)), h("span", { class: "lab-real" }, real ? "real" : "")));
     }));
     const labels_ = values.labels ?? [];
-    put(markedHead, labels_.length ? `${plural(labels_.length, "period")} marked as real` : "Nothing marked as real yet");
+    put(markedHead, labels_.length ? `${plural(labels_.length, "period")} marked as real, times in UTC` : "Nothing marked as real yet");
     marked.replaceChildren(...labels_.map(([start, end, who], position) => h("li", {},
-      h("span", { class: "nb-cut lab-who" }, who ?? "all"), h("span", { class: "nb-quiet" }, `${day(start)} to ${day(end)}`),
+      h("span", { class: "nb-cut lab-who" }, plain(who ?? "all")), h("span", { class: "nb-quiet" }, `${day(start)} to ${day(end)}`),
       button("", () => store.send("unmark", { position }), { shape: "close", kind: "plain", hint: `Forget the mark at ${day(start)}` }))));
     if (active) root.querySelector(`[data-id="${CSS.escape(active)}"]`)?.focus();
   }
@@ -364,7 +366,7 @@ function render({ store, root, signal }) {
     slider.hidden = exact.hidden = words;
     until.closest(".lab-field").hidden = words;
     const threshold = now("threshold");
-    if (words) word.draw(threshold, [...new Set([...(values.words ?? []), threshold].filter((w) => w !== null))].map((w) => [w, w || "–"]));
+    if (words) word.draw(threshold, [...new Set([...(values.words ?? []), threshold].filter((w) => w !== null))].map((w) => [w, plain(w) || "–"]));
     else {
       const [low, high, step] = values.range ?? [0, 100, 1];
       attribute(slider, "min", Math.min(low, threshold));
@@ -378,7 +380,7 @@ function render({ store, root, signal }) {
     const holds = FORS.some(([seconds]) => seconds === now("for_s")) ? FORS : [...FORS, [now("for_s"), long(now("for_s"))]];
     hold.draw(String(now("for_s")), holds.map(([seconds, text]) => [String(seconds), text]));
     settle(until, now("until") === null || now("until") === undefined ? "" : String(now("until")));
-    key.draw(now("key") ?? null, [[null, `all (${number(values.keys?.length ?? 0)})`], ...(values.keys ?? []).map((k) => [k, k])]);
+    key.draw(now("key") ?? null, [[null, `all (${number(values.keys?.length ?? 0)})`], ...(values.keys ?? []).map((k) => [k, plain(k)])]);
     settle(name, now("name"));
     severity.draw(now("severity"), ["info", "warning", "critical"].map((v) => [v, v]));
     settle(path, values.path ?? "rules.toml");
@@ -397,7 +399,7 @@ function render({ store, root, signal }) {
     work.hidden = !values.span;
     plot.draw({ ...values, setting: { ...values.setting } });
     legend.replaceChildren(
-      ...(values.lines ?? []).map((line, i) => h("span", {}, h("i", { class: `lab-key lab-line-${i}` }), line.key)),
+      ...(values.lines ?? []).map((line, i) => h("span", {}, h("i", { class: `lab-key lab-line-${i}` }), plain(line.key))),
       (values.keys?.length ?? 0) > (values.lines?.length ?? 0) && !values.setting.key ? h("span", {}, `and ${number(values.keys.length - values.lines.length)} more, judged too`) : null,
       values.other ? h("span", {}, h("i", { class: "lab-key other" }), `other: ${values.other.rule}`) : null,
       (values.labels ?? []).length ? h("span", {}, h("i", { class: "lab-key label" }), "marked as real") : null,

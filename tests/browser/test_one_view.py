@@ -150,3 +150,14 @@ def test_how_long_an_alert_fires_goes_on_by_itself_and_by_the_clock_of_its_serve
     assert all("(just now)" in text for text in tab.evaluate(shown))
     tab.clock.run_for(130_000)
     assert all("(2 min ago)" in text for text in tab.evaluate(shown))
+
+
+def test_the_lab_says_whose_times_it_shows_and_shows_names_as_they_are(mount: Callable[..., Any]) -> None:
+    tab = mount(AlertLab, lab_state(server="nas\u202egnp"))
+    tab.locator(".lab-list li").first.wait_for()
+    tab.locator(".lab-chart").hover()
+    said = tab.evaluate("() => document.body.innerText")
+    assert "nas\ufffdgnp tank" in said and "\u202e" not in said
+    assert " incidents, times in UTC" in said
+    assert tab.locator(".lab-times span").last.inner_text() == "2026-01-01 19:00 UTC"
+    assert " UTC · nas\ufffdgnp tank" in tab.locator(".lab-readout").inner_text()
