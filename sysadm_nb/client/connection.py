@@ -32,6 +32,7 @@ SAME_US = 1_000_000  # clocks that differ by less are taken for the same
 FAR_US = 60_000_000  # clocks that differ by more are not two views of the same time
 CLOSE_S = 5.0
 QUEUE_LIMIT = 100_000
+REPLY_LIMIT = 1000  # on their way to a peer that asks and does not read
 
 Answer = wire.Reply | wire.ErrorReply
 Deliver = Callable[[str | bytes, int, str], wire.Message]
@@ -313,6 +314,8 @@ class Connection:
         return received - (self.ahead_us - ahead)
 
     def _answer(self, request: wire.Request) -> None:
+        if len(self._tasks) > REPLY_LIMIT:
+            return
         answer = self.answers.get(f"{request.namespace}/{request.name}")
         try:
             args = None if answer is None else answer(request.args)

@@ -93,6 +93,27 @@ def test_the_peer_is_answered() -> None:
     assert by_id["x"]["args"]["code"] == "404"
 
 
+def test_a_peer_that_asks_without_end_and_reads_nothing_is_not_answered_without_end(monkeypatch) -> None:
+    monkeypatch.setattr("sysadm_nb.client.connection.REPLY_LIMIT", 20, raising=False)
+    monkeypatch.setattr("sysadm_nb.client.connection.CLOSE_S", 0.2)
+
+    async def main() -> None:
+        async with scripted() as script:
+            connection = await impatient(script)
+            script.peers[0].transport.pause_reading()
+            asks = {"namespace": "rpc", "name": "identify", "id": "x" * 50_000, "args": ""}
+            for _ in range(500):
+                await script.send(asks)
+            await script.publish("ups", {"n": 1})
+            async for event in connection:  # events go on
+                assert event.args == {"n": 1}
+                break
+            assert len(connection._tasks) <= 21
+            await connection.close()
+
+    asyncio.run(main())
+
+
 def test_events_come_as_they_are_and_the_last_is_marked_at_a_subscribe() -> None:
     async def main() -> list[tuple[str, str, object]]:
         seen = []
