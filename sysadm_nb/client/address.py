@@ -68,7 +68,13 @@ def parse_address(url: str) -> Address:
             f"A server is named by its URL, such as 'wss://nas:12150', not by a {type(url).__name__}."
         )
     text = url.strip()
-    parts = urlsplit(text if "://" in text else f"wss://{text}")
+    try:
+        parts = urlsplit(text if "://" in text else f"wss://{text}")
+        (parts.hostname or "").encode("idna")
+    except ValueError:  # not shown: a password could be in it
+        raise InputError("The host in this URL cannot be one: a URL looks like 'wss://nas:12150'.") from None
+    if "@" in parts.netloc:
+        raise InputError("Leave user and password out of the URL: pass user=... and password=... instead.")
     try:
         port = parts.port or SERVER_PORT
     except ValueError:
@@ -77,9 +83,7 @@ def parse_address(url: str) -> Address:
         raise InputError(
             f"A SysAdm server's URL begins with wss:// (or ws:// on this machine): {url!r} does not."
         )
-    if "@" in parts.netloc:
-        raise InputError("Leave user and password out of the URL: pass user=... and password=... instead.")
-    if not parts.hostname:
+    if not parts.hostname or not parts.hostname.isprintable():
         raise InputError(f"There is no host name in the URL {url!r}: it looks like 'wss://nas:12150'.")
     host = parts.hostname
     shown = f"[{host}]" if ":" in host else host

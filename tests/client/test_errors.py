@@ -257,6 +257,12 @@ def test_plain_ws_goes_to_this_machine_only() -> None:
         ("wss://nas:0x10", "no number from 1 to 65535"),
         ("wss://nas:99999", "no number from 1 to 65535"),
         ("wss://", "no host name"),
+        ("wss://n\0as", "no host name"),
+        ("wss://nas..local", "cannot be one"),
+        (f"wss://{'a' * 70}.local", "cannot be one"),
+        ("wss://[nas", "cannot be one"),
+        ("wss://root:secret@[nas", "cannot be one"),
+        ("wss://root:secret@nas:99999", "out of the URL"),
     ],
 )
 def test_a_url_that_is_none(url: str, said: str) -> None:
