@@ -156,6 +156,14 @@ def test_running_where_nobody_may() -> None:
         assert monitor.request("rpc", "identify")["type"] == "server"
 
 
+def test_running_where_the_right_is_an_odd_one() -> None:
+    with elsewhere(scripted()) as script:
+        script.answers["rpc/query"] = {"rpc/dispatcher": True}
+        monitor = sa.connect(script.url, user="root", password="secret")
+        with monitor, pytest.raises(RequestRefused, match="read jobs, not run"):
+            monitor.run("echo no")
+
+
 @pytest.mark.parametrize("commands", ["", [], ["echo", 3], "   "])
 def test_commands_that_are_none(monitor, commands) -> None:
     with pytest.raises(InputError, match="zpool scrub tank"):

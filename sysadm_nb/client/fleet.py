@@ -310,7 +310,7 @@ class Fleet:
         user = session.login.user or "nobody"
         if right is None:
             raise RequestRefused(f"{session.name} has no dispatcher: it runs no commands.", 404)
-        if "write" not in right:
+        if "write" not in str(right):
             raise RequestRefused(
                 f"{session.name} lets {user!r} read jobs, not run or kill them: log in as a user of the "
                 "group wheel"
