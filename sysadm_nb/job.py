@@ -34,16 +34,23 @@ class Job:
         self.run = run
         self._fleet = fleet
         self._loop = handle
+        self._seen = fleet.tables.job(server, id, run)
 
     @property
     def view(self) -> JobView | None:
         """All that is known of it; None while nothing is."""
-        return self._fleet.tables.job(self.server, self.id, self.run)
+        view = self._fleet.tables.job(self.server, self.id, self.run)
+        if view is not None:
+            self._seen = view
+        elif self._seen is not None and self._seen.state != "finished":
+            self._seen.state = "unknown"  # the tables remember so many jobs, and this is an older one
+        return self._seen
 
     @property
     def state(self) -> str:
-        """``pending``, ``running``, ``finished``, or ``unknown`` while the connection is lost."""
-        return "pending" if self.view is None else self.view.state
+        """``pending``, ``running``, ``finished``, or ``unknown``: not connected, or the job is long past."""
+        view = self.view
+        return "pending" if view is None else view.state
 
     @property
     def done(self) -> bool:
@@ -91,10 +98,13 @@ class Job:
         ConnectionLost
             The connection ended; the session reconnects, and ``wait`` can be called again.
         """
+        if self.done:
+            return self
         waiting = self._fleet.wait_for(
             "finished", process_id=self.id, run=self.run, server=self.server, timeout=timeout
         )
         self._loop.run(waiting, timeout=None if timeout is None else timeout + 5)
+        self._seen = self.view
         return self
 
     def kill(self, timeout: float = 60.0) -> None:

@@ -8,6 +8,7 @@ import inspect
 import os
 import signal
 import socket
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -125,6 +126,24 @@ def test_the_same_id_again_is_another_run(monitor) -> None:
     second.wait(30)
     assert (first.run, second.run) == (1, 2)
     assert (first.log, second.log) == ("first\n", "second\n")
+
+
+def test_a_job_that_the_tables_forgot_stays_as_it_was_last_seen(server) -> None:
+    with sa.connect(server, name="here", tables=sa.Tables(max_rows=20)) as monitor:
+        job, other = monitor.run("echo first", id="first").wait(10), monitor.run("echo other", id="other")
+        monitor.wait_for("finished", process_id="other", timeout=10)
+        number = itertools.count()
+
+        def forgotten() -> bool:
+            for _ in range(200):
+                done = {"cmd_list": ["c"], "c": "", "process_id": f"p{next(number)}", "state": "finished"}
+                server.publish("dispatcher", done)
+            return len(monitor.jobs) > 0 and monitor.tables.job("here", "other") is None
+
+        until(forgotten)
+        assert (job.state, job.log, job.return_codes, job.done) == ("finished", "first\n", [0], True)
+        assert job.wait(0.1) is job
+        assert other.state == "unknown"  # not looked at before
 
 
 def test_a_job_that_does_not_finish_in_time(monitor) -> None:
