@@ -51,6 +51,7 @@ class Store:
         self.add = self.cells.extend
         self.added = 0  # rows that went into the columns, ever
         self.first = 0  # how many of these were dropped or removed again
+        self.dropped = 0  # how many were dropped because there were too many
         self._ordered_until = 0  # up to this row, arrival was in order of time
         self._newest = -(2**63)
         self._copy: dict[str, Any] = {}  # all columns in order of time, where arrival was not
@@ -104,6 +105,7 @@ class Store:
         for column in self.columns.values():
             column.drop(excess)
         self.first += excess
+        self.dropped += excess
         self._frame = None
 
     def snapshot(self, more: Sequence[Row] = ()) -> pd.DataFrame:

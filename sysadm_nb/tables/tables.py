@@ -442,9 +442,7 @@ class Tables:
     def dropped(self) -> dict[str, int]:
         """What the memory bound took: rows gone, by table, and texts given up, as ``TABLE.text``."""
         with self._lock:
-            out = {
-                name: store.first for name, store in self._stores.items() if store.first and not store.keyed
-            }
+            out = {name: store.dropped for name, store in self._stores.items() if store.dropped}
             return out | {f"{n}.text": s.dropped_text for n, s in self._stores.items() if s.dropped_text}
 
     def __repr__(self) -> str:

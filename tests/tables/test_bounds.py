@@ -62,6 +62,15 @@ def test_the_logs_of_ended_jobs_share_one_bound():
     assert tables.dropped["jobs.text"] > 30
 
 
+def test_dropped_rows_of_jobs_are_said():
+    tables = Tables(max_rows=100)
+    for number in range(3000):
+        tables.append(finished(f"p{number}", ["a", "b"], a="", b=""))
+    tables.append(finished("p2999", ["a", "b"], a="x", b=""))  # another row for it, none is dropped
+    assert [len(tables[name]) for name in ("events", "jobs", "commands")] == [100] * 3
+    assert tables.dropped == {"events": 2901, "jobs": 2900, "commands": 5900}
+
+
 def test_the_commands_of_a_job_share_one_bound():
     tables = Tables(max_log=100_000)
     commands = [f"c{number}" for number in range(20)]
