@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import itertools
 import os
 import signal
 import socket
-import itertools
 import subprocess
 import sys
 import tempfile
