@@ -57,6 +57,7 @@ class _Shared:
     def __init__(self) -> None:
         self.loop = _new_loop()
         self.users = 0
+        self.forked = False
         self._stopping = False
         # A context of its own: ipykernel 7.0 finds the parent of a message in a context variable, and a
         # thread that has none cannot set the traits of a widget.
@@ -84,7 +85,7 @@ class _Shared:
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
 
     def stop(self, wait: bool) -> None:
-        if not self._stopping:  # a second time would break off the winding up
+        if not self._stopping and not self.forked:  # a second time would break off the winding up
             self._stopping = True
             with contextlib.suppress(RuntimeError):  # the loop is closed already
                 self.loop.call_soon_threadsafe(self.loop.stop)
@@ -148,7 +149,9 @@ def _stop_at_exit() -> None:
 
 def _forget_after_fork() -> None:
     global _current, _lock
-    _current, _lock = None, threading.RLock()  # the thread did not come along
+    if _current is not None:
+        _current.forked = True  # the thread did not come along, and what it held is the parent's
+    _current, _lock = None, threading.RLock()
     _closing.clear()
 
 
@@ -177,10 +180,12 @@ class LoopThread:
         Raises
         ------
         Closed
-            After ``release()``.
+            After ``release()``, and in a child that was forked since.
         """
         if self._shared is None:
             raise Closed("This handle on the loop thread was released: acquire() a new one.")
+        if self._shared.forked:
+            raise Closed("This belongs to the process that this one was forked from: connect again here.")
         return self._shared.loop
 
     def release(self, *, wait: bool = True) -> None:

@@ -526,6 +526,37 @@ def test_a_script_that_just_ends_while_a_server_is_stuck_says_no_word_either() -
         assert (program.returncode, out, error) == (0, "", "")
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_ends_at_once_and_disturbs_nothing() -> None:
+    text = """
+        import os, sys, time, warnings
+        import sysadm_nb as sa
+        from sysadm_nb.errors import Closed
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forks beside threads
+        server = sa.serve(sources=[])
+        monitor = sa.connect(server)
+        began = time.monotonic()
+        if os.fork() == 0:
+            try:
+                monitor.request("rpc", "identify")
+            except Closed as error:
+                print(error, flush=True)
+            sys.exit()
+        os.wait()
+        print(time.monotonic() - began < 20, monitor.request("rpc", "identify")["type"])
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(text)],
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    said = "This belongs to the process that this one was forked from: connect again here."
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{said}\nTrue server\n", "")
+
+
 def test_wrong_password_and_none(server, monkeypatch) -> None:
     monkeypatch.setattr(loop, "can_ask", lambda: False)
     wrong = "not" + "it"
