@@ -217,6 +217,10 @@ class Peer:
             now = clocks.time_ns() // 1000
             self.send(wire.encode_event("bridge", {"available_connections": visible}, now))
 
+    @property
+    def known(self) -> bool:
+        return self.user is not None
+
     async def receive(self, text: str | bytes) -> None:
         if self.user is None and len(text) > _LONG:
             self._carrier.close(1009, "")

@@ -38,7 +38,8 @@ class Limits:
     connections, connections_per_address : int
         More are turned away at the door.
     buffer_bytes : int
-        Bytes that may wait for one client; one that is further behind is closed with the reason.
+        Bytes that may wait for one client (64 KiB before it has logged in); one that is further behind is
+        closed with the reason.
     open_timeout, close_timeout : float
         Seconds for the opening and the closing handshake (TLS included).
     """

@@ -27,6 +27,8 @@ ORIGINS: Final = ("sysadm-client",)
 """Origins let in besides none at all: that of the original client. A web page always names another."""
 
 _ANSWERED_CROWD: Final = 1.25
+_STRANGER_BYTES: Final = 64 * 2**10  # that wait for who has not logged in: nobody needs as many for that
+_QUEUED: Final = 1  # messages received and not looked at yet; the rest waits at the sender's
 
 TOO_SLOW: Final = 1008
 """Close code (policy violation) for a client that is too far behind."""
@@ -127,12 +129,13 @@ class Socket(ServerConnection):
     """A WebSocket that is counted from its first byte on, and that writes ready-made frames."""
 
     door: Door
-    buffer_bytes: int
+    limits: Limits
     track: Callable[[asyncio.Task[None]], None]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.address = address_of(transport.get_extra_info("peername"))
         self.closing = False
+        self.room = min(_STRANGER_BYTES, self.limits.buffer_bytes)
         if not self.door.enter(self.address):
             # No answer and no line in the log: a flood is to cost as little as can be.
             assert isinstance(transport, asyncio.Transport)
@@ -145,6 +148,10 @@ class Socket(ServerConnection):
         except asyncio.CancelledError:
             self.transport.abort()  # the loop winds up; websockets does this after errors only
             raise
+
+    def trust(self) -> None:
+        """The client has logged in: as much may wait for it as the limits say."""
+        self.room = self.limits.buffer_bytes
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.door.leave(self.address)
@@ -159,7 +166,7 @@ class Socket(ServerConnection):
         pieces = self.protocol.data_to_send()
         if self.transport.is_closing():
             return
-        if self.transport.get_write_buffer_size() > 2 * self.buffer_bytes:
+        if self.transport.get_write_buffer_size() > 2 * self.room:
             self.transport.abort()  # somebody who sends pings and reads no pong
             return
         if data := b"".join(pieces):  # asyncio refuses even nothing after the end was written
@@ -175,9 +182,9 @@ class Socket(ServerConnection):
         if self.closing or self.protocol.state is not State.OPEN or self.transport.is_closing():
             return
         behind = self.transport.get_write_buffer_size()
-        if behind > self.buffer_bytes:
+        if behind > self.room:
             log.warning("closed %s: too slow, %d bytes were waiting", self.address, behind)
-            self.shut(TOO_SLOW, f"Too slow: more than {self.buffer_bytes} bytes were waiting for you")
+            self.shut(TOO_SLOW, f"Too slow: more than {self.room} bytes were waiting for you")
         else:
             self.transport.write(data)
 
@@ -242,9 +249,9 @@ async def listen(
         raise InputError(f"port {port} cannot be: use one from 1 to 65535, or 0 for a free one")
 
     class OurSocket(Socket):  # websockets makes the connections: what they share goes in by the class
-        buffer_bytes = limits.buffer_bytes
+        pass
 
-    OurSocket.door = door
+    OurSocket.door, OurSocket.limits = door, limits
     OurSocket.track = staticmethod(track)
     try:
         return await serve(
@@ -257,6 +264,7 @@ async def listen(
             server_header=None,
             compression=None,
             max_size=limits.frame_bytes,
+            max_queue=_QUEUED,
             open_timeout=limits.open_timeout,
             close_timeout=limits.close_timeout,
             ping_interval=ping[0],
@@ -310,6 +318,9 @@ class SocketCarrier:
 class Listener(Protocol):
     """What a socket's messages go to: a session, or a bridge's peer."""
 
+    @property
+    def known(self) -> bool: ...
+
     async def receive(self, text: str | bytes) -> None: ...
 
     def end(self) -> None: ...
@@ -324,9 +335,12 @@ async def converse(socket: Socket, session: Listener, limits: Limits) -> None:
             # decode=False: real servers take binary messages as text, and so bytes that are no UTF-8
             message = await socket.recv(decode=False)
             await session.receive(message)
+            if session.known:
+                socket.trust()
             if pause := rate.take():
                 await asyncio.sleep(pause)
-        await socket.wait_closed()  # returning closes too, and faster: the reason would be lost
+        while True:  # returning closes too, and faster: the reason would be lost
+            await socket.recv(decode=False)  # dropped; without it the client's own close would not be read
     except ConnectionClosed:
         pass
     finally:

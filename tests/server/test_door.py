@@ -143,6 +143,42 @@ def test_a_slow_subscriber_is_closed_with_the_reason_and_the_others_get_everythi
         assert rest.count(b'"number":') < sent
 
 
+def test_a_stranger_who_does_not_read_has_little_waiting() -> None:
+    with sa.serve(sources=[], users=USERS) as server:
+        stranger, _ = raw.handshake(server.url, receive_buffer=4096)
+        ask = raw.request("rpc", "identify", "", id="x" * 60_000)
+        for _ in range(300):  # the kernel keeps some megabytes of the replies
+            if any(_socket(carrier).closing for carrier in server._server._carriers.values()):
+                break
+            stranger.sendall(ask)
+        rest = b""
+        with contextlib.suppress(OSError):
+            while b"Too slow" not in rest[-500:] and (data := stranger.recv(2**16)):
+                rest += data
+        stranger.close()
+        assert b"Too slow: more than 65536 bytes were waiting for you" in rest
+
+
+def test_large_messages_behind_a_slow_one_wait_at_the_sender() -> None:
+    with sa.serve(sources=[], users=USERS) as server:
+        turn = server._server._users.turn
+        server._loop.run(turn.acquire())  # a login that takes its time
+        stranger, _ = raw.handshake(server.url)
+        stranger.settimeout(2)
+        with contextlib.suppress(TimeoutError):
+            stranger.sendall(raw.request("rpc", "auth", {"username": "admin", "password": "no"}))
+            stranger.sendall(raw.masked(b"x" * 2**20) * 6)
+        (carrier,) = server._server._carriers.values()
+        received = _socket(carrier).recv_messages
+        limit = time.monotonic() + 15
+        while not received.paused:
+            assert time.monotonic() < limit, f"{len(received.frames)} are kept"
+            time.sleep(0.01)
+        assert len(received.frames) <= 3
+        server._loop.call(turn.release)
+        stranger.close()
+
+
 def _socket(carrier: Any) -> Socket:
     socket = carrier.send.__self__
     assert isinstance(socket, Socket)
