@@ -9,14 +9,15 @@ const SPANS = [["hour", "Hour"], ["day", "Day"], ["week", "Week"], ["all", "All"
 
 const percent = (value) => (value === null ? "–" : `${value >= 10 ? Math.round(value) : value.toFixed(1)} %`);
 
-/** ok | warning | critical | sick: what a pool's card stands for. */
+/** ok | warning | critical | sick | gone: what a pool's card stands for. */
 function standing(row, warning, critical) {
+  if (row[HEALTH] === "GONE") return "gone";
   if (row[HEALTH] !== "ONLINE") return "sick";
   if (row[USED] !== null && row[USED] >= critical) return "critical";
   if (row[USED] !== null && row[USED] >= warning) return "warning";
   return "ok";
 }
-const RANK = { sick: 0, critical: 1, warning: 2, ok: 3 };
+const RANK = { sick: 0, critical: 1, warning: 2, ok: 3, gone: 4 };
 
 function capacityBar() {
   const fill = h("i", { class: "pools-fill" });
@@ -36,7 +37,7 @@ function capacityBar() {
   };
 }
 
-const ICON = { sick: "failed", critical: "warning", warning: "warning", ok: "finished" };
+const ICON = { sick: "failed", critical: "warning", warning: "warning", ok: "finished", gone: "unknown" };
 
 function card(signal) {
   const mark = h("span", { class: "pools-icon" });
@@ -79,7 +80,7 @@ function card(signal) {
       ];
       put(facts, extra.filter(Boolean).join(" · "));
       const over = how === "critical" ? limits[1] : how === "warning" ? limits[0] : null;
-      put(health, how === "sick" ? `${plain(row[HEALTH])}: ${row[MEANING]}` : over !== null ? `Over ${over} % · online, ${row[MEANING]}` : `Online: ${row[MEANING]}`);
+      put(health, how === "gone" ? `Gone: ${row[MEANING]}` : how === "sick" ? `${plain(row[HEALTH])}: ${row[MEANING]}` : over !== null ? `Over ${over} % · online, ${row[MEANING]}` : `Online: ${row[MEANING]}`);
       spark.draw(line, path, row, ...limits);
       put(outlook, row[OUTLOOK] ? plain(row[OUTLOOK]) : "");
       outlook.hidden = !row[OUTLOOK];

@@ -44,6 +44,7 @@ MEANING: Final = {
     "REMOVED": "a device was pulled out while it ran",
     "SUSPENDED": "reading and writing wait until its devices are back",
 }
+GONE: Final = "GONE"  # stands for the health of a pool that later samples of its server do not name
 TIME: Final = CELLS.index("time")
 SPANS: Final = {"hour": 3600, "day": 86400, "week": 7 * 86400, "all": None}
 NEWEST: Final = 400_000  # samples looked at for the sparklines
@@ -75,9 +76,7 @@ class PoolsModel:
         settled = count == self._count
         if not settled or gaps != self._gaps or not self._ids:
             self._count = count
-            for key, pool in self.tables.latest_pools().items():
-                row = self._ids.setdefault(key, len(self._ids) + 1)
-                self.state.put(row, self._cells(key, pool))
+            self._put_pools()
         stale = self._drawn_count != count and (
             now - self._drawn > REDRAW_S or (settled and now - self._drawn > 1)
         )
@@ -85,13 +84,26 @@ class PoolsModel:
             self._gaps, self._drawn, self._drawn_count = gaps, now, count
             self._read_history(now)
 
-    def _cells(self, key: tuple[str, str], pool: Any) -> list[Any]:
+    def _put_pools(self) -> None:
+        pools = self.tables.latest_pools()
+        newest: dict[str, Any] = {}  # of each server; its samples always name all its pools
+        for (server, _), pool in pools.items():
+            if pool.origin != "last" and (server not in newest or newest[server].time < pool.time):
+                newest[server] = pool
+        for key, pool in pools.items():
+            last = newest.get(key[0], pool)
+            # Later by the clock and as it came: clocks differ, and what is filled in later is old.
+            gone = pool.time < last.time and pool.seq < last.seq
+            self.state.put(self._ids.setdefault(key, len(self._ids) + 1), self._cells(key, pool, gone))
+
+    def _cells(self, key: tuple[str, str], pool: Any, gone: bool) -> list[Any]:
         size, alloc = _number(pool.size_bytes), _number(pool.alloc_bytes)
         used = _number(pool.capacity_pct)
         if size and alloc is not None:
             used = round(100 * alloc / size, 2)
-        health = pool.health or "unknown"
-        seen = self._outlook.get(key)
+        health = GONE if gone else pool.health or "unknown"
+        meaning = MEANING.get(str(health).upper(), "a state this program does not know")
+        seen = None if gone else self._outlook.get(key)
         return [
             *key,
             pool.hostname,
@@ -102,7 +114,7 @@ class PoolsModel:
             _number(pool.frag_pct),
             _number(pool.dedup_ratio),
             health,
-            MEANING.get(str(health).upper(), "a state this program does not know"),
+            f"no longer told of since {moment(pool.time)}: exported or destroyed" if gone else meaning,
             pool.time,
             bool(pool.repaired),
             seen.phrase if seen else None,
@@ -149,9 +161,7 @@ class PoolsModel:
         """Show these forecasts."""
         self._outlook = found
         self._draw_outlook()
-        for key, pool in self.tables.latest_pools().items():
-            if key in self._ids:
-                self.state.put(self._ids[key], self._cells(key, pool))
+        self._put_pools()
 
     # ---- static forms ---------------------------------------------------------------------------------
 
@@ -159,15 +169,18 @@ class PoolsModel:
         rows = self.state.rows.values()
         parts = []
         for word, count in (
-            ("not healthy", sum(cells[9] != "ONLINE" for cells in rows)),
-            ("over 80%", sum((cells[6] or 0) > 80 for cells in rows)),
+            ("not healthy", sum(cells[9] not in ("ONLINE", GONE) for cells in rows)),
+            ("over 80%", sum((cells[6] or 0) > 80 for cells in rows if cells[9] != GONE)),
+            ("gone", sum(cells[9] == GONE for cells in rows)),
         ):
             if count:
                 parts.append(f"{count:,} {word}")
         return ", ".join([f"{len(rows):,} pool{'' if len(rows) == 1 else 's'}", *parts])
 
     def _lines(self, limit: int) -> list[list[object]]:
-        rows = sorted(self.state.rows.values(), key=lambda c: (c[9] == "ONLINE", -(c[6] or 0), c[0], c[1]))
+        rows = sorted(
+            self.state.rows.values(), key=lambda c: (c[9] == GONE, c[9] == "ONLINE", -(c[6] or 0), c[0], c[1])
+        )
         return [
             [
                 cells[1],

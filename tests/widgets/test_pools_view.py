@@ -55,7 +55,7 @@ def cells(model: PoolsModel, row: int) -> dict[str, Any]:
 
 def test_the_newest_sample_of_each_pool(model: PoolsModel, tables: Tables) -> None:
     sample(tables, 0, tank=40, backup=91)
-    sample(tables, 15, tank=50)
+    sample(tables, 15, tank=50, backup=91)
     model.refresh(START / 1e6 + 900)
     tank = cells(model, [*model.state.rows][0 if model.state.rows[1][1] == "tank" else 1])
     assert (tank["pool"], tank["used"], tank["size"], tank["alloc"], tank["free"]) == (
@@ -83,6 +83,37 @@ def test_health_is_told_in_words(model: PoolsModel, tables: Tables) -> None:
     assert meanings["tank"] == "a device failed or is missing; the data is there, with less protection"
     assert meanings["other"] == "a state this program does not know"
     assert "1 not healthy" in model.summary() or "2 not healthy" in model.summary()
+
+
+def test_a_pool_that_its_server_names_no_more_is_gone(model: PoolsModel, tables: Tables) -> None:
+    sample(tables, 0, tank=40, backup=91)
+    sample(tables, 1, server="other", tank=10)
+    sample(tables, 15, tank=40)
+    model.refresh(START / 1e6)
+    rows = {(row[0], row[1]): dict(zip(CELLS, row, strict=True)) for row in model.state.rows.values()}
+    healths = {key: row["health"] for key, row in rows.items()}
+    assert healths == {("nas", "tank"): "ONLINE", ("nas", "backup"): "GONE", ("other", "tank"): "ONLINE"}
+    assert rows["nas", "backup"]["meaning"].startswith("no longer told of since ")
+    assert rows["nas", "backup"]["time"] == START
+    assert model.summary() == "3 pools, 1 gone"
+    assert model.text().splitlines()[-1].startswith("backup")
+    model.set_outlook({})
+    assert model.summary() == "3 pools, 1 gone"
+    sample(tables, 30, tank=40, backup=91)
+    model.refresh(START / 1e6)
+    assert model.summary() == "3 pools, 1 over 80%"
+
+
+def test_a_pool_is_not_gone_where_clocks_differ_or_samples_come_late(
+    model: PoolsModel, tables: Tables
+) -> None:
+    sample(tables, 10, tank=40)  # polled, by our clock
+    sample(tables, 9, tank=40, new=1)  # the server's is behind
+    sample(tables, 5, older=1, origin="backfill")
+    sample(tables, 20, tank=40, new=1, origin="last")
+    model.refresh(START / 1e6)
+    found = {row[1]: row[CELLS.index("health")] for row in model.state.rows.values()}
+    assert found == {"tank": "ONLINE", "new": "ONLINE", "older": "ONLINE"}
 
 
 def test_a_missing_sample_is_a_gap(tables: Tables) -> None:
