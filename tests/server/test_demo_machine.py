@@ -303,6 +303,24 @@ def test_a_failed_replication_is_sent_again_the_next_night():
     assert failed
 
 
+def test_datasets_made_anew_while_they_are_replicated():
+    machine = Machine(1, start=START)
+    machine.advance(START + 5 * DAY + 2 * HOUR + 2 * MINUTE)  # it sends since two
+    source, target = machine.pools["tank"].datasets, machine.pools["backup"].datasets["backup/tank"]
+    for name in plan.REPLICATED:
+        source[name] = Dataset(name, 96 * 1024, f"/{name}")
+    machine.advance(START + 5 * DAY + 8 * HOUR)
+    assert all(source[name].changed >= 0 for name in plan.REPLICATED)
+    used = target.used
+    messages = [
+        event.args["message"] for event in of(machine.advance(START + 6 * DAY + 8 * HOUR), "life-preserver")
+    ]
+    assert not [message for message in messages if ": 0/0" in message]
+    assert [message for message in messages if "Finished replication" in message]
+    assert target.refer < 0.3 * used  # deleted here too, and kept by the snapshots
+    assert target.used < used + 100 * GiB  # once
+
+
 # --- jobs ---------------------------------------------------------------------------------------------------
 
 

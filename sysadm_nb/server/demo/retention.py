@@ -69,9 +69,6 @@ class Replication:
             target.snapshots.append(Snapshot(f"auto-{stamp(taken)}", taken, target.refer, nightly, "replica"))
             target.held += nightly
 
-    def _datasets(self) -> list[str]:
-        return [name for name in plan.REPLICATED if self.machine.dataset(name)]
-
     def _refer(self) -> int:
         pool = self.machine.pools["tank"]
         return sum(pool.datasets[name].refer for name in plan.REPLICATED if name in pool.datasets)
@@ -82,10 +79,11 @@ class Replication:
         self.running = True
         self.snapshot = f"auto-{stamp(now)}"
         _tell(self.machine, "replication", f"{log_date(now)}: Starting replication for tank", 1)
-        tank = self.machine.pools["tank"].datasets
-        self.changed = {name: tank[name].changed for name in self._datasets()}
+        # The datasets themselves: until the end one may be destroyed, and another made under its name.
+        datasets = [dataset for name in plan.REPLICATED if (dataset := self.machine.dataset(name))]
+        self.changed = [(dataset, dataset.changed) for dataset in datasets]
         refer = self._refer()
-        total = sum(self.changed.values())
+        total = sum(changed for _, changed in self.changed)
         self.grown, self.taken_now = min(refer - self.taken_refer, total), refer
         # zfs estimates what it will send; the stream's own headers come on top.
         self.sent, self.stream, self.estimate = 0, int(total * self.rng.uniform(1.0, 1.03)), total
@@ -121,7 +119,8 @@ class Replication:
         if not self.stream:
             return
         grown = self.grown * after // self.stream - self.grown * before // self.stream
-        replaced = (self.estimate - self.grown) * (after - before) // self.stream
+        # Where it shrank, all that is sent takes the place of older data, and the rest is deleted.
+        replaced = (self.estimate - max(self.grown, 0)) * (after - before) // self.stream
         if grown >= 0:
             self.machine.write("backup/tank", grown, replaced)
         elif target := self.machine.dataset("backup/tank"):
@@ -131,9 +130,8 @@ class Replication:
     def finish(self, now: int) -> None:
         self.running = False
         self.taken_refer = self.taken_now
-        for name, changed in self.changed.items():
-            if dataset := self.machine.dataset(name):
-                dataset.changed -= changed
+        for dataset, changed in self.changed:
+            dataset.changed -= changed
         target = self.machine.dataset("backup/tank")
         if target is not None:
             target.snapshot(self.snapshot, now, "replica")
