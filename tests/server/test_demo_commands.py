@@ -140,6 +140,13 @@ def test_scrub_can_be_paused_resumed_stopped_and_waited_for(machine):
         ("zfs destroy tank", 1, "operation does not apply to pools"),
         ("zfs create tank/home", 1, "dataset already exists"),
         ("zfs create tank/no/where", 1, "parent does not exist"),
+        ("zfs create tank/a@b", 1, "snapshot delimiter '@' is not expected here"),
+        ("zfs create tank/a\x07b", 1, "invalid character '\x07' in name"),
+        ("zfs create tank//a", 1, "cannot create 'tank//a'"),
+        ("zfs create nopool/a", 1, "no such pool 'nopool'"),
+        ("zfs snapshot tank/home@x tank/home@x", 1, "multiple snapshots of same fs not allowed"),
+        ("zfs list tank/home@nope", 1, "cannot open 'tank/home@nope': dataset does not exist"),
+        ("zfs list -d x tank", 2, "x is not an integer"),
         ("zfs list -t volume", 2, "invalid type 'volume'"),
         ("pkg", 64, "usage: pkg"),
         ("pkg frobnicate", 64, "unrecognized command"),
@@ -157,6 +164,11 @@ def test_snapshots_are_taken_listed_and_destroyed(machine):
     assert run(machine, "zfs snapshot tank/home@before-upgrade")[2] == (
         "cannot create snapshot 'tank/home@before-upgrade': dataset already exists\n"
     )
+    assert run(machine, "zfs list -H -o name tank/home@before-upgrade") == (
+        0,
+        "tank/home@before-upgrade\n",
+        "",
+    )
     listed = run(machine, "zfs list -H -t snapshot -o name tank/home")[1].splitlines()
     assert listed[-1] == "tank/home@before-upgrade"
     assert len(listed) == 24 + 14 + 8 + 1
@@ -172,6 +184,14 @@ def test_recursive_snapshots_and_new_datasets(machine):
     assert run(machine, "zfs destroy tank/new")[0] == 1  # it has a snapshot
     assert run(machine, "zfs destroy -r tank/new")[0] == 0
     assert run(machine, "zfs list tank/new")[0] == 1
+
+
+def test_parents_are_made_and_levels_are_counted(machine):
+    assert run(machine, "zfs create -p tank/new/a/b") == (0, "", "")
+    assert run(machine, "zfs create -p tank/new/a") == (0, "", "")
+    for depth, names in ((0, ["new"]), (1, ["new", "new/a"]), (2, ["new", "new/a", "new/a/b"])):
+        listed = run(machine, f"zfs list -H -o name -d {depth} tank/new")[1].splitlines()
+        assert listed == [f"tank/{name}" for name in names]
 
 
 def test_destroying_a_dataset_frees_its_space_and_stops_its_flow(machine):

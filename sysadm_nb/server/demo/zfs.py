@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from getopt import gnu_getopt
 from typing import Final
 
@@ -9,6 +11,8 @@ from sysadm_nb.server.demo.clock import status_date
 from sysadm_nb.server.demo.command import USAGE, Command, Output, Run, Wrong, columns_of, size, table
 from sysadm_nb.server.demo.machine import Machine
 from sysadm_nb.server.demo.storage import Dataset, KiB, Snapshot
+
+_WRONG_CHARACTER: Final = re.compile(r"[^A-Za-z0-9_.: -]")
 
 
 def _dataset(machine: Machine, name: str) -> Dataset:
@@ -18,10 +22,14 @@ def _dataset(machine: Machine, name: str) -> Dataset:
     return dataset
 
 
-def _below(machine: Machine, name: str) -> list[Dataset]:
-    """A dataset and all under it."""
-    pool = machine.pools[name.partition("/")[0]]
-    return [one for key, one in pool.datasets.items() if key == name or key.startswith(name + "/")]
+def _below(machine: Machine, name: str, depth: float = math.inf) -> list[Dataset]:
+    """A dataset and all under it, or so many levels."""
+    pool, deepest = machine.pools[name.partition("/")[0]], name.count("/") + depth
+    return [
+        one
+        for key, one in pool.datasets.items()
+        if key == name or (key.startswith(name + "/") and key.count("/") <= deepest)
+    ]
 
 
 COLUMNS: Final = {
@@ -42,11 +50,19 @@ def _list(machine: Machine, arguments: list[str]) -> Run:
         raise Wrong(f"invalid type '{given['-t']}'", USAGE)
     columns = columns_of(given["-o"], COLUMNS) if "-o" in given else list(COLUMNS)[:5]
     exact = "-p" in given
+    recursive = "-r" in given or not names or "-d" in given
+    depth = _depth(given["-d"]) if "-d" in given else math.inf
     found: list[Dataset] = []
-    for name in names or sorted(machine.pools):
-        dataset = _dataset(machine, name)
-        found += _below(machine, name) if "-r" in given or not names or "-d" in given else [dataset]
     rows = []
+    for name in names or sorted(machine.pools):
+        above, at, snapshot = name.partition("@")
+        dataset = _dataset(machine, above)
+        if not at:
+            found += _below(machine, name, depth) if recursive else [dataset]
+        elif one := dataset.find(snapshot):
+            rows.append(_snapshot_row(dataset, one, columns, exact))
+        else:
+            raise Wrong(f"cannot open '{name}': dataset does not exist")
     for dataset in found:
         if kinds & {"filesystem", "fs", "all"}:
             rows.append(_dataset_row(machine, dataset, columns, exact))
@@ -57,6 +73,12 @@ def _list(machine: Machine, arguments: list[str]) -> Run:
         return 0
     yield Output(table([COLUMNS[column] for column in columns], rows, "-H" in given))
     return 0
+
+
+def _depth(text: str) -> int:
+    if not text.isdecimal() or len(text) > 9:
+        raise Wrong(f"{text} is not an integer", USAGE)
+    return int(text)
 
 
 def _dataset_row(machine: Machine, dataset: Dataset, columns: list[str], exact: bool) -> list[str]:
@@ -96,6 +118,8 @@ def _snapshot(machine: Machine, arguments: list[str]) -> Run:
             raise Wrong(f"cannot create snapshot '{full}': a snapshot is called dataset@name")
         datasets = [_dataset(machine, name)]
         taken += [(one, snapshot) for one in (_below(machine, name) if options else datasets)]
+    if len({dataset.name for dataset, _ in taken}) < len(taken):
+        raise Wrong("cannot create snapshots: multiple snapshots of same fs not allowed")
     for dataset, snapshot in taken:
         if dataset.find(snapshot):
             raise Wrong(f"cannot create snapshot '{dataset.name}@{snapshot}': dataset already exists")
@@ -106,19 +130,30 @@ def _snapshot(machine: Machine, arguments: list[str]) -> Run:
 
 
 def _create(machine: Machine, arguments: list[str]) -> Run:
-    _, names = gnu_getopt(arguments, "p")
+    options, names = gnu_getopt(arguments, "p")
     if len(names) != 1:
         raise Wrong("usage: zfs create dataset", USAGE)
     name = names[0]
     parent, slash, last = name.rpartition("/")
     if not slash or not last:
         raise Wrong(f"cannot create '{name}': a dataset is called pool/name")
-    if machine.dataset(name):
+    if "@" in name:
+        raise Wrong(f"cannot create '{name}': snapshot delimiter '@' is not expected here")
+    if wrong := _WRONG_CHARACTER.search(name.replace("/", "")):
+        raise Wrong(f"cannot create '{name}': invalid character '{wrong[0]}' in name")
+    if "//" in name:
+        raise Wrong(f"cannot create '{name}': empty component or misplaced '/' in name")
+    pool = machine.pools.get(name.partition("/")[0])
+    if pool is None:
+        raise Wrong(f"cannot create '{name}': no such pool '{name.partition('/')[0]}'")
+    if machine.dataset(name) and not options:
         raise Wrong(f"cannot create '{name}': dataset already exists")
-    if machine.dataset(parent) is None:
+    if machine.dataset(parent) is None and not options:
         raise Wrong(f"cannot create '{name}': parent does not exist")
-    pool = machine.pools[name.partition("/")[0]]
-    pool.datasets[name] = Dataset(name, 96 * KiB, f"/{name}")
+    parts = name.split("/")
+    for above in ("/".join(parts[:count]) for count in range(2, len(parts) + 1)):
+        if above not in pool.datasets:  # with -p also the parents
+            pool.datasets[above] = Dataset(above, 96 * KiB, f"/{above}")
     pool.datasets = dict(sorted(pool.datasets.items()))
     yield Output("", after=0.05)
     return 0
