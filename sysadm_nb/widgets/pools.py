@@ -86,12 +86,13 @@ class PoolsModel:
 
     def _put_pools(self) -> None:
         pools = self.tables.latest_pools()
-        newest: dict[str, Any] = {}  # of each server; its samples always name all its pools
-        for (server, _), pool in pools.items():
-            if pool.origin != "last" and (server not in newest or newest[server].time < pool.time):
-                newest[server] = pool
+        newest: dict[tuple[str, str | None], Any] = {}  # of each host, whose samples name all its pools
+        for pool in pools.values():
+            host = pool.server, pool.hostname
+            if pool.origin != "last" and (host not in newest or newest[host].time < pool.time):
+                newest[host] = pool
         for key, pool in pools.items():
-            last = newest.get(key[0], pool)
+            last = newest.get((pool.server, pool.hostname), pool)
             # Later by the clock and as it came: clocks differ, and what is filled in later is old.
             gone = pool.time < last.time and pool.seq < last.seq
             self.state.put(self._ids.setdefault(key, len(self._ids) + 1), self._cells(key, pool, gone))

@@ -22,7 +22,15 @@ MINUTE = 60_000_000
 DAY = 24 * 60  # minutes
 
 
-def sample(tables: Tables, minute: float, *, server: str = "nas", origin: str = "live", **pools: Any) -> None:
+def sample(
+    tables: Tables,
+    minute: float,
+    *,
+    server: str = "nas",
+    host: str = "h",
+    origin: str = "live",
+    **pools: Any,
+) -> None:
     zpools = {}
     for name, used in pools.items():
         facts = (
@@ -39,7 +47,7 @@ def sample(tables: Tables, minute: float, *, server: str = "nas", origin: str = 
             "altroot": "-",
         } | facts
     event = wire.encode_event(
-        "system-state", {"hostname": "h", "priority": "0 - Information", "zpools": zpools}
+        "system-state", {"hostname": host, "priority": "0 - Information", "zpools": zpools}
     )
     tables.append(event, received=START + int(minute * MINUTE), server=server, origin=origin)
 
@@ -111,9 +119,10 @@ def test_a_pool_is_not_gone_where_clocks_differ_or_samples_come_late(
     sample(tables, 9, tank=40, new=1)  # the server's is behind
     sample(tables, 5, older=1, origin="backfill")
     sample(tables, 20, tank=40, new=1, origin="last")
+    sample(tables, 21, host="another", there=1)  # frames of several hosts, put in by hand
     model.refresh(START / 1e6)
     found = {row[1]: row[CELLS.index("health")] for row in model.state.rows.values()}
-    assert found == {"tank": "ONLINE", "new": "ONLINE", "older": "ONLINE"}
+    assert found == dict.fromkeys(("tank", "new", "older", "there"), "ONLINE")
 
 
 def test_a_missing_sample_is_a_gap(tables: Tables) -> None:
