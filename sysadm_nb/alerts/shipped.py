@@ -132,6 +132,17 @@ RULES: Final = (
         "service or the network is down.",
     ),
     Rule(
+        "server unreachable",
+        "connection",
+        "what in ['lost', 'waiting', 'refused']",
+        for_="10min",
+        severity="critical",
+        max_gap=None,
+        message="no connection to {server} for 10 min: {detail}",
+        reason="A restart of the server or of its machine takes a few minutes. It fires also for a server "
+        "that was never reached: nothing tells that such a one is silent.",
+    ),
+    Rule(
         "host name changed",
         "system",
         "hostname_changed",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sysadm_nb.alerts import Rule, Rules, absent, forecast_within, load, shipped
+from sysadm_nb import Tables
+from sysadm_nb.alerts import Rule, Rules, absent, arm, forecast_within, load, shipped
 from sysadm_nb.alerts.backtest import Past
 from sysadm_nb.alerts.columns import Columns
 from sysadm_nb.alerts.conditions import RULE_TABLES
@@ -339,7 +341,7 @@ def test_bad_files(text, says):
 
 def test_shipped_rules_give_reasons():
     rules = shipped()
-    assert len(rules) == 14
+    assert len(rules) == 15
     for rule in rules:
         assert len(rule.reason) > 40
         assert rule.message
@@ -349,14 +351,40 @@ def test_shipped_rules_give_reasons():
         shipped(["pool ful"])
 
 
+def test_a_server_that_cannot_be_reached_rings_also_where_it_never_was():
+    (rule,) = shipped(["server unreachable"])
+    tables, minute = Tables(), 60_000_000
+    now = time.time_ns() // 1000
+
+    def row(server: str, ago: int, what: str) -> None:
+        tables.append_connection(what, server=server, time=now - ago * minute, detail="port refused")
+
+    row("never", 30, "waiting")
+    for server, ago in (("lost", 11), ("a moment ago", 9), ("back", 40)):
+        row(server, 60, "connected")
+        row(server, ago, "lost")
+    row("back", 35, "connected")
+    row("back", 35, "gap")
+    with arm(tables, [rule]) as armed:
+        assert armed.caught_up()
+        deadline = time.monotonic() + 30  # its clock is ten seconds late
+        while len(armed.firing()) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert {one.keys["server"]: one.message for one in armed.firing()} == {
+            "never": "no connection to never for 10 min: port refused",
+            "lost": "no connection to lost for 10 min: port refused",
+        }
+        assert len(armed.incidents) == 2
+
+
 def test_a_forecast_that_wavers_rings_once():
     (rule,) = shipped(["pool full in two weeks"])
     days = [15, 13, 16, 13, 20, 22, 13, np.nan]
-    time = pd.date_range("2026-01-01", periods=len(days), freq="6h", tz="UTC")
-    said = pd.DataFrame({"time": time, "server": "nas", "pool": "tank", "days": days})
+    times = pd.date_range("2026-01-01", periods=len(days), freq="6h", tz="UTC")
+    said = pd.DataFrame({"time": times, "server": "nas", "pool": "tank", "days": days})
     found = Past(said, ("server", "pool")).judge(rule)
-    assert found["fired"].tolist() == [time[1], time[6]]
-    assert found["resolved"].tolist() == [time[5], time[7]]
+    assert found["fired"].tolist() == [times[1], times[6]]
+    assert found["resolved"].tolist() == [times[5], times[7]]
 
 
 def test_reading_rules():
