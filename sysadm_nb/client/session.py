@@ -319,7 +319,7 @@ class Session:
             if not isinstance(message.args, dict) or not message.args.keys() & {"list_pools", "jobs"}:
                 return message
             origin = "polled"
-        elif isinstance(message, wire.ErrorReply):
+        elif isinstance(message, wire.ErrorReply) or (isinstance(message, wire.Request) and message.is_login):
             return message
         if self.on_frame is not None:
             text = frame if isinstance(frame, str) else frame.decode("utf-8", "replace")

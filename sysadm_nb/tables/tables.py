@@ -169,7 +169,8 @@ class Tables:
             elif message.__class__ is Request:
                 what = one_line(f"{message.namespace}/{message.name}")
                 where = _behind(server, message.peer)
-                self._append_strange("request", what, dump_json(message.args), received, where, origin)
+                args = None if message.is_login else dump_json(message.args)
+                self._append_strange("request", what, args, received, where, origin)
             elif message.__class__ is Reply and message.args.__class__ is dict:
                 self._append_reply(message, received, server)
             if self._rows_since_flush >= FLUSH_EVERY:
@@ -177,12 +178,12 @@ class Tables:
         return message
 
     def _append_strange(
-        self, name: str, what: str, text: str, received: int, server: str, origin: str
+        self, name: str, what: str, text: str | None, received: int, server: str, origin: str
     ) -> None:
         self._seq += 1
         lead = (self._seq, received, received, server, origin)
         self._add_event((*lead, name, NAN, None, None, what, text))
-        self._rows_since_flush += 1 + len(text) // self._row_bytes
+        self._rows_since_flush += 1 + len(text or "") // self._row_bytes
 
     def _take_system_state(self, state: SystemState, lead: Lead) -> Told:
         hostname = text_or_none(state.hostname)

@@ -127,6 +127,11 @@ class Request:
         self.args = args
         self.peer: str | None = None
 
+    @property
+    def is_login(self) -> bool:
+        """Whether it holds a password or, as the reply to a login that came without its id, a token."""
+        return self.name.startswith("auth")
+
     def __repr__(self) -> str:
         return f"Request({self.namespace!r}, {self.name!r}, {self.id!r})"  # no args: they may hold a password
 

@@ -294,10 +294,12 @@ def test_what_a_peer_asks_is_an_event_too():
     tables.append('{"namespace":"rpc","name":"identify","id":"7","args":{"é":1}}', server="nas")
     tables.append('{"namespace":"events","name":"error","id":"","args":{"message":"out of space"}}')
     tables.append('{"namespace":"events","name":"error","id":"q0","args":{"code":404,"message":"Not Found"}}')
-    rows = tables.events[["event", "summary", "args"]].astype(str).to_dict("split")["data"]
+    tables.append('{"namespace":"rpc","name":"auth","id":"","args":["token",900]}')
+    rows = tables.events[["event", "summary", "args"]].astype(object).fillna("").to_dict("split")["data"]
     assert rows == [
         ["request", "rpc/identify", '{"é":1}'],
         ["error", "out of space", '{"message":"out of space"}'],
+        ["request", "rpc/auth", ""],
     ]
 
 
