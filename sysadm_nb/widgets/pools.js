@@ -80,7 +80,7 @@ function card(signal) {
       ];
       put(facts, extra.filter(Boolean).join(" · "));
       const over = how === "critical" ? limits[1] : how === "warning" ? limits[0] : null;
-      put(health, how === "gone" ? `Gone: ${row[MEANING]}` : how === "sick" ? `${plain(row[HEALTH])}: ${row[MEANING]}` : over !== null ? `Over ${over} % · online, ${row[MEANING]}` : `Online: ${row[MEANING]}`);
+      put(health, how === "gone" ? `Gone: not reported since ${clock(row[TIME])}, exported or destroyed` : how === "sick" ? `${plain(row[HEALTH])}: ${row[MEANING]}` : over !== null ? `Over ${over} % · online, ${row[MEANING]}` : `Online: ${row[MEANING]}`);
       spark.draw(line, path, row, ...limits);
       put(outlook, row[OUTLOOK] ? plain(row[OUTLOOK]) : "");
       outlook.hidden = !row[OUTLOOK];

@@ -115,7 +115,7 @@ class PoolsModel:
             _number(pool.frag_pct),
             _number(pool.dedup_ratio),
             health,
-            f"no longer told of since {moment(pool.time)}: exported or destroyed" if gone else meaning,
+            f"not reported since {moment(pool.time)}, exported or destroyed" if gone else meaning,
             pool.time,
             bool(pool.repaired),
             seen.phrase if seen else None,

@@ -101,7 +101,7 @@ def test_a_pool_that_its_server_names_no_more_is_gone(model: PoolsModel, tables:
     rows = {(row[0], row[1]): dict(zip(CELLS, row, strict=True)) for row in model.state.rows.values()}
     healths = {key: row["health"] for key, row in rows.items()}
     assert healths == {("nas", "tank"): "ONLINE", ("nas", "backup"): "GONE", ("other", "tank"): "ONLINE"}
-    assert rows["nas", "backup"]["meaning"].startswith("no longer told of since ")
+    assert rows["nas", "backup"]["meaning"].startswith("not reported since ")
     assert rows["nas", "backup"]["time"] == START
     assert model.summary() == "3 pools, 1 gone"
     assert model.text().splitlines()[-1].startswith("backup")
