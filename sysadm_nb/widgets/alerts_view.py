@@ -23,6 +23,7 @@ CELLS: Final = (
     "silenced_until",
     "behind",  # µs that the clock of since and fired is behind ours, where it is another
 )
+STATIC: Final = ("state", "severity", "rule", "key", "since", "message")
 MOST_ROWS: Final = 500
 PAST: Final = 50
 
@@ -88,25 +89,27 @@ class AlertsModel:
 
     def _lines(self) -> list[list[Any]]:
         at = {name: i for i, name in enumerate(CELLS)}
-        shown = ("state", "severity", "rule", "key", "since", "message")
-        return [
-            [moment(row[at[n]]) if n == "since" else row[at[n]] for n in shown]
+        active = [
+            [moment(row[at[name]]) if name == "since" else row[at[name]] for name in STATIC]
             for row in self.state.rows.values()
         ]
+        past = [
+            ["over", severity, rule, key, moment(fired), message]
+            for rule, severity, key, fired, _, message, _ in self.state.values.get("past", ())
+        ]
+        return [*active, *past]
 
     def text(self) -> str:
         """Plain text."""
-        return table_text(
-            f"Alerts: {self.summary()}",
-            ["state", "severity", "rule", "key", "since", "message"],
-            self._lines(),
-        )
+        return table_text(f"Alerts: {self.summary()}", STATIC, self._lines(), self._more())
 
     def html(self) -> str:
         """Static HTML."""
-        return table_html(
-            "Alerts", self.summary(), ["state", "severity", "rule", "key", "since", "message"], self._lines()
-        )
+        return table_html("Alerts", self.summary(), STATIC, self._lines(), self._more())
+
+    def _more(self) -> int:
+        """Incidents that are over and not shown."""
+        return max(self._past - PAST, 0)
 
 
 class AlertsView(View):

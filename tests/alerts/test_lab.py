@@ -158,6 +158,8 @@ def test_the_view_of_alerts(tables):
         ]
         assert model.summary() == "1 firing, 0 pending, by 2 rules"
         assert "nas tank" in model.text() and "nas tank" in model.html()
+        states = [line.split()[0] for line in model.text().splitlines()[1:]]
+        assert states == ["state", "firing", "over", "over"]
         armed.silence("1h", rule="used")
         model.refresh(0)
         (row,) = model.state.rows.values()

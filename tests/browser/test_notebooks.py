@@ -74,7 +74,8 @@ def test_run_all_goes_to_the_end_and_the_views_draw(name: str, browser: Any, lab
         cells = sources(page)
         for source, css in DRAWN[name].items():
             (cell,) = [index for index, text in enumerate(cells) if text.splitlines()[-1:] == [source]]
-            output = page.tab.locator(f'.jp-Cell[data-windowed-list-index="{cell}"] .sysadm-nb')
+            here = f'.jp-Cell[data-windowed-list-index="{cell}"]'  # closed with its monitor: the last state
+            output = page.tab.locator(f"{here} .sysadm-nb, {here} .sysadm-nb-last")
             bring_into_view(page, cell, output)
             output.locator(css).first.wait_for(state="attached", timeout=20_000)
         assert page.problems == []
