@@ -183,7 +183,7 @@ display(view, pools)
     page.view(nth=1).wait_for()
     tab = page.tab
     grid = tab.get_by_role("grid", name="Jobs")
-    assert grid.get_attribute("aria-rowcount") == "31"
+    tab.locator("[role=grid][aria-label=Jobs][aria-rowcount='31']").wait_for()
     grid.focus()
     for key in ("ArrowDown", "ArrowDown", "ArrowDown", "Enter"):
         tab.keyboard.press(key)

@@ -113,7 +113,11 @@ def test_serve_needs_somebody_who_may_log_in(tmp_path: Path) -> None:
 
 def test_the_end_of_its_terminal_ends_the_server_and_its_jobs(tmp_path: Path) -> None:
     run("user", "add", "admin", "--file", str(tmp_path / "users"), input="secret\n")
-    service = Service(tmp_path, "--source", "demo", "--no-tls", "--allow-run")
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
+    try:
+        service = Service(tmp_path, "--source", "demo", "--no-tls", "--allow-run")
+    finally:
+        signal.signal(signal.SIGHUP, before)
     marks = tmp_path / "marks"
     try:
         with dial(service.url) as client:
