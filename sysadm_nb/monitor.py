@@ -341,12 +341,12 @@ class Monitor:
     ) -> Callable[[], None]:
         """Ask now and every so often, instead of what was set for the same before."""
         self._still_open()
-        self._sampling.pop(what, _nothing)()
-        if every is None:
-            return _nothing
-        seconds = _seconds(every)
-        if not seconds >= 1:
+        seconds = None if every is None else _seconds(every)
+        if seconds is not None and not seconds >= 1:
             raise InputError(f"sample_{what}({every!r}): once a second is the most.")
+        self._sampling.pop(what, _nothing)()
+        if seconds is None:
+            return _nothing
         self._sampling[what] = undo = self.loop.every(seconds, ask)
         self._closers.append(undo)
         ask()
