@@ -15,6 +15,7 @@ import ast
 import difflib
 import io
 import operator
+import re
 import tokenize
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from .columns import Bools, Cat, Columns, Floats, Ints, as_text, text_test
 Type = Literal["number", "bool", "text", "time", "span"]
 Run = Callable[[Columns], Any]
 
+_YEAR: Final = re.compile(r"\d{4}")
 _TYPE_OF: Final[dict[Kind, Type]] = {
     "float": "number",
     "int": "number",
@@ -348,7 +350,7 @@ class _Compiler:
                 moment = span.as_unit("us").to_timedelta64()
                 return lambda _: moment
             stamp = pd.Timestamp(text)
-            if pd.isna(stamp):
+            if pd.isna(stamp) or not _YEAR.search(text):  # 'now' would be when the rule was read
                 raise ValueError
             stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
             time = stamp.as_unit("us").tz_localize(None).to_datetime64()

@@ -51,6 +51,8 @@ def no_booleans(rows):
         ({"when": "health == 3"}, "'health' is a text and '3' is a number"),
         ({"when": "time > 'NaT'"}, "'NaT' is no time; write a time as '2026-11-23 07:00'"),
         ({"when": "time > ''"}, "'' is no time"),
+        ({"when": "time > 'now'"}, "'now' is no time"),
+        ({"when": "time > '10:00'"}, "'10:00' is no time"),
         ({"when": "received - time > 'NaT'"}, "'NaT' is no span; write"),
         ({"when": "change(capacity_pct) > 5"}, "say how far with window='6h'"),
         (
