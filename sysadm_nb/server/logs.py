@@ -183,7 +183,7 @@ def read_time(value: Any, time_format: Any, now: int, *, end: bool = False) -> i
             return int(float(text) * 1e3) + (999 if end else 0)
         if time_format.startswith("relative_"):
             return _ago(float(text), time_format.removeprefix("relative_"), now)
-        return _read_qt(text, time_format, end)
+        return _read_qt(text, time_format, end, now)
     except (ValueError, OverflowError, OSError, re.error):  # re.error: a part that stands there twice
         return None
 
@@ -207,7 +207,7 @@ _QT: Final = {
 _QT_PARTS: Final = re.compile(r"'([^']*)'|" + "|".join(sorted(_QT, key=len, reverse=True)))
 
 
-def _read_qt(text: str, qt_format: str, end: bool) -> int | None:
+def _read_qt(text: str, qt_format: str, end: bool, now: int) -> int | None:
     twelve = re.search(r"AP|ap|A|a", re.sub(r"'[^']*'", "", qt_format)) is not None
 
     def directive(part: re.Match[str]) -> str:
@@ -217,9 +217,9 @@ def _read_qt(text: str, qt_format: str, end: bool) -> int | None:
 
     parts = {part[0] for part in _QT_PARTS.finditer(qt_format) if part[1] is None}
     pattern = _QT_PARTS.sub(directive, qt_format.replace("%", "%%"))
+    if not parts & {"yyyy", "yy"}:  # this one: without any, 29 February could not be read
+        text, pattern = f"{datetime.fromtimestamp(now / 1e6).year} {text}", f"%Y {pattern}"
     moment = datetime.strptime(text, pattern)
-    if not parts & {"yyyy", "yy"}:
-        moment = moment.replace(year=datetime.now().year)
     if not end:
         rest = 0
     elif parts & {"zzz", "z"}:

@@ -54,6 +54,7 @@ def utc(*parts: int) -> int:
         ("2026-11-23T08:24:42", "yyyy-MM-ddThh:mm:ss", utc(2026, 11, 23, 7, 24, 42)),
         ("2026-07-01T08:24:42", "yyyy-MM-ddTHH:mm:ss", utc(2026, 7, 1, 6, 24, 42)),
         ("23.11.26 08:24", "dd.MM.yy hh:mm", utc(2026, 11, 23, 7, 24)),
+        ("23.11. 08:24", "dd.MM. hh:mm", utc(2026, 11, 23, 7, 24)),
         ("1/2/2026 8 PM", "d/M/yyyy h AP", utc(2026, 2, 1, 19)),
         ("Mon Nov 23 2026", "ddd MMM d yyyy", utc(2026, 11, 22, 23)),
         ("year 2026", "'year' yyyy", utc(2025, 12, 31, 23)),
