@@ -82,7 +82,10 @@ class _Shared:
         if tasks:
             self.loop.run_until_complete(asyncio.wait(tasks, timeout=STOP_TIMEOUT_S))
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        # While the process ends Python 3.12 starts no thread, so not the one that this would wait with;
+        # by then the executor's own have been joined.
+        with contextlib.suppress(RuntimeError):
+            self.loop.run_until_complete(self.loop.shutdown_default_executor())
 
     def stop(self, wait: bool) -> None:
         if not self._stopping and not self.forked:  # a second time would break off the winding up
