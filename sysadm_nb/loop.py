@@ -219,6 +219,28 @@ class LoopThread:
         _closing.add(self)
         closing.add_done_callback(release)
 
+    def run_and_release(self, closing: Coroutine[Any, Any, None], timeout: float) -> None:
+        """Wait for what closes something, as ``run`` does, and give the handle back.
+
+        After Ctrl-C or a time-out it goes on by itself: half closed would be open for ever, as nobody closes
+        a second time.
+        """
+        try:
+            future = self.start(closing)
+        except Closed:
+            self.release()
+            raise
+
+        async def ended() -> None:
+            await asyncio.shield(asyncio.wrap_future(future))
+
+        try:
+            self.run(ended(), timeout)
+        except BaseException:
+            self.release_after(future)
+            raise
+        self.release()
+
     def start(self, coro: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Run a coroutine on the loop thread and return its future at once."""
         try:

@@ -292,10 +292,10 @@ class Recorder:
         if not self._task.done():
             with contextlib.suppress(Closed):
                 if wait and not loop.on_loop_thread():
-                    self._loop.run(self.aclose(), CLOSE_TIMEOUT_S)
+                    self._loop.run_and_release(self.aclose(), CLOSE_TIMEOUT_S)
                 else:
                     self._loop.release_after(self._loop.start(self.aclose()))
-                    return
+                return
         self._loop.release(wait=wait)
 
     def __enter__(self) -> Recorder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import logging
 import weakref
@@ -99,12 +100,8 @@ class Server:
         if loop.on_loop_thread():  # in a callback: it goes on by itself
             _abandon(self._server, self._loop)
             return
-        try:
-            self._loop.run(self._server.stop(), timeout=60)
-        except Closed:
-            pass  # the loop thread is gone, and with it all that ran on it
-        finally:
-            self._loop.release()
+        with contextlib.suppress(Closed):  # the loop thread is gone, and with it all that ran on it
+            self._loop.run_and_release(self._server.stop(), timeout=60)
 
     def __enter__(self) -> Server:
         return self

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sqlite3
+import threading
 import time
 from pathlib import Path
 
@@ -9,6 +13,7 @@ import pandas as pd
 import pytest
 
 import sysadm_nb as sa
+from sysadm_nb import loop
 from sysadm_nb.recording import player  # noqa: F401 - the module must not hide the function `replay`
 from sysadm_nb.tables import SCHEMA
 
@@ -46,6 +51,24 @@ def test_a_recorded_monitor_and_its_recording_have_the_same_tables(tmp_path: Pat
     assert past.jobs.state.tolist() == ["finished"]
     assert past.commands.log.dropna().str.contains("grüße").any()
     assert past.connection.what.tolist()[0] == "connected"
+
+
+def test_closing_that_is_interrupted_at_a_busy_file_goes_on_by_itself(tmp_path: Path) -> None:
+    path = tmp_path / "nas.sysadm"
+    with sa.serve(sources=[]) as server, sa.connect(server, name="nas") as monitor:
+        recorder = monitor.record(path)
+        wait_until(lambda: path.exists())
+        busy = sqlite3.connect(path, isolation_level=None)
+        busy.execute("BEGIN IMMEDIATE")
+        server.publish("life-preserver", {"class": "snapshot", "message": "New snapshot of tank/home"})
+        wait_until(lambda: len(monitor.life_preserver))
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            monitor.close()
+        busy.close()
+        wait_until(lambda: recorder.state == "closed")
+    assert len(sa.open_recording(path).life_preserver) == 1
+    wait_until(lambda: loop._current is None)  # the handle was given back as well
 
 
 def test_a_recording_is_the_memory_of_the_next_monitor(tmp_path: Path) -> None:

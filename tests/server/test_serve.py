@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import gc
 import json
+import os
+import signal
 import socket
 import threading
 import time
@@ -247,6 +249,32 @@ def test_clients_that_come_while_a_server_stops_are_not_left_open() -> None:
         with client, contextlib.suppress(ConnectionResetError):
             assert client.recv(100) == b"", "closed, though it said nothing"
     gc.collect()  # here asyncio warns of a transport that nobody closed
+
+
+class Stuck:
+    name = "stuck"
+
+    async def start(self, publish: source.Publish) -> None:
+        pass
+
+    async def stop(self) -> None:
+        await asyncio.sleep(1)
+
+
+def test_stopping_that_is_interrupted_goes_on_by_itself() -> None:
+    server = sa.serve(sources=[Stuck()])
+    port = int(server.url.rpartition(":")[2])
+    with sa.connect(server) as monitor:
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            server.stop()
+        assert server.closed
+        deadline = time.monotonic() + 5
+        while monitor.servers[0].state == "connected" and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert monitor.servers[0].state == "waiting"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), 1)
 
 
 def test_stop_tells_the_clients() -> None:
