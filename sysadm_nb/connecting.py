@@ -308,7 +308,9 @@ def _close_forgotten(result: Any = None) -> None:
     newest: dict[frozenset[str], Monitor] = {}
     monitors = sorted((m for m in open_monitors if not m.closed), key=lambda m: m.number)
     for monitor in monitors:
-        newest[frozenset(server.url for server in monitor.servers)] = monitor
+        urls = frozenset(server.url for server in monitor.servers)
+        # Each demo has a server, and so a URL, of its own: by that a cell run again would replace none.
+        newest[frozenset({"demo"}) if monitor.server is not None else urls] = monitor
     current = set(map(id, newest.values()))
     old = [monitor for monitor in monitors if id(monitor) not in current]
     newest.clear()

@@ -155,6 +155,20 @@ def test_re_runs_of_a_cell_that_only_shows_it(kernel: Kernel) -> None:
     assert kernel.run(f"print({count}, _.servers[0].state)") == ("ok", "1 connected\n")
 
 
+@pytest.mark.parametrize("cell", ["sa.demo(history='1h')", "monitor = sa.demo(history='1h')\nmonitor"])
+def test_re_runs_of_a_cell_that_shows_a_demo_leave_one_server(kernel: Kernel, cell: str) -> None:
+    for _ in range(5):
+        assert kernel.run(cell)[0] == "ok"
+    count = "len([m for m in sa.connecting.open_monitors if not m.closed])"
+    assert kernel.run(f"print({count}, _.servers[0].state)") == ("ok", "1 connected\n")
+
+
+def test_a_demo_in_a_variable_stays_beside_another(kernel: Kernel) -> None:
+    assert kernel.run("first = sa.demo(history='1h')\nfirst")[0] == "ok"
+    assert kernel.run("second = sa.demo(seed=1, history='1h')\nsecond")[0] == "ok"
+    assert kernel.run("print(first.closed, second.closed)") == ("ok", "False False\n")
+
+
 def test_an_interrupt_ends_the_wait_and_the_kernel_goes_on(kernel: Kernel) -> None:
     kernel.run("server = sa.serve(sources=[]); monitor = sa.connect(server)")
     request = kernel.send("monitor.wait_for('system-state', timeout=None)")
