@@ -100,6 +100,7 @@ class Job:
         """
         if self.done:
             return self
+        self._fleet.still_open()
         waiting = self._fleet.wait_for(
             "finished", process_id=self.id, run=self.run, server=self.server, timeout=timeout
         )
@@ -109,6 +110,7 @@ class Job:
 
     def kill(self, timeout: float = 60.0) -> None:
         """Ask the server to end it; real servers may let it go on to its own end."""
+        self._fleet.still_open()
         self._loop.run(self._fleet.kill(self.id, server=self.server, timeout=timeout), timeout + 5)
 
     def _facts(self) -> str:

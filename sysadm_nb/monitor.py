@@ -125,11 +125,12 @@ class Monitor:
         """Watch one more server, with the arguments of `connect`."""
         from sysadm_nb import connecting
 
-        self._still_open()
+        self._fleet.still_open()
         connecting.add(self, target, **options)
 
     def remove(self, server: str) -> None:
         """Watch a server no longer; its rows stay."""
+        self._fleet.still_open()
         self.loop.run(self._fleet.remove(server))
 
     def close(self) -> None:
@@ -162,10 +163,6 @@ class Monitor:
         self._closers.append(callback)
         return _remover(self._closers, callback)
 
-    def _still_open(self) -> None:
-        if self.closed:
-            raise Closed("This monitor was closed: connect again.")
-
     # -- asking and waiting -----------------------------------------------------------------------------
 
     def request(
@@ -192,18 +189,18 @@ class Monitor:
         ------
         RequestRefused, RequestTimeout, ConnectionLost
         """
-        self._still_open()
+        self._fleet.still_open()
         asked = self._fleet.request(namespace, name, args, server=server, timeout=timeout)
         return self.loop.run(asked, timeout + 5)
 
     def subscribe(self, *classes: str, server: str | None = None, timeout: float = 60.0) -> None:
         """Have events sent: ``dispatcher``, ``life-preserver``, ``system-state``; all when none is named."""
-        self._still_open()
+        self._fleet.still_open()
         self.loop.run(self._fleet.subscribe(*classes, server=server, timeout=timeout), timeout + 5)
 
     def unsubscribe(self, *classes: str, server: str | None = None, timeout: float = 60.0) -> None:
         """Have no more events of these classes sent; of none when none is named."""
-        self._still_open()
+        self._fleet.still_open()
         self.loop.run(self._fleet.unsubscribe(*classes, server=server, timeout=timeout), timeout + 5)
 
     def run(
@@ -237,7 +234,7 @@ class Monitor:
             The user may not run commands there. This is looked up first, because a server ends the connection
             of somebody who tries.
         """
-        self._still_open()
+        self._fleet.still_open()
         lines = [commands] if isinstance(commands, str) else list(commands)
         if not lines or not all(isinstance(line, str) and line.strip() for line in lines):
             raise InputError("run() takes a command such as 'zpool scrub tank', or a list of them.")
@@ -278,7 +275,7 @@ class Monitor:
         ------
         RequestTimeout, ConnectionLost
         """
-        self._still_open()
+        self._fleet.still_open()
         waiting = self._fleet.wait_for(what, process_id=process_id, server=server, timeout=timeout)
         return self.loop.run(waiting, None if timeout is None else timeout + 5)
 
@@ -320,7 +317,7 @@ class Monitor:
         """Ask for the datasets once, now; returns how many pools were told of."""
         from sysadm_nb.trends import sampling
 
-        self._still_open()
+        self._fleet.still_open()
         return self.loop.run(sampling.ask(self._fleet, self._dataset_samples(), timeout / 2), timeout + 5)
 
     @property
@@ -340,7 +337,7 @@ class Monitor:
         self, what: str, every: str | float | timedelta | None, ask: Callable[[], object]
     ) -> Callable[[], None]:
         """Ask now and every so often, instead of what was set for the same before."""
-        self._still_open()
+        self._fleet.still_open()
         seconds = None if every is None else _seconds(every)
         if seconds is not None and not seconds >= 1:
             raise InputError(f"sample_{what}({every!r}): once a second is the most.")
@@ -380,7 +377,7 @@ class Monitor:
         """
         from sysadm_nb import recording
 
-        self._still_open()
+        self._fleet.still_open()
         recorder = recording.record(self, path, **options)
         self._recorders.append(recorder)
         return recorder
@@ -389,7 +386,7 @@ class Monitor:
         """Have rules watch what comes; see `sysadm_nb.alerts.arm`."""
         from sysadm_nb import alerts
 
-        self._still_open()
+        self._fleet.still_open()
         return alerts.arm(self, rules, **options)
 
     def dashboard(self, **options: Any) -> Any:

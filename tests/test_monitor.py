@@ -373,6 +373,18 @@ def test_a_monitor_that_nobody_holds_closes_itself(server) -> None:
     until(lambda: "nobody connected" in repr(server))
 
 
+def test_a_job_says_what_became_of_its_monitor(server) -> None:
+    job = sa.connect(server).run("sleep 30")
+    for call in (job.wait, job.kill):
+        with pytest.raises(Closed, match="in no variable closes itself"):
+            call()
+    with sa.connect(server) as monitor:
+        done = monitor.run("true").wait(30)
+    assert done.wait() is done
+    with pytest.raises(Closed, match="This monitor was closed"):
+        monitor.remove(done.server)
+
+
 def test_close_all(server) -> None:
     monitors = [sa.connect(server, name=str(n)) for n in range(3)]
     sa.close_all()

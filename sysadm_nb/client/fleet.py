@@ -145,10 +145,17 @@ class Fleet:
 
     # -- servers ----------------------------------------------------------------------------------------
 
+    def still_open(self) -> None:
+        """Raise where the monitor was closed. Any thread may ask."""
+        if self.closed:
+            raise Closed(
+                "This monitor was closed: connect again. (One that is in no variable closes itself: "
+                "monitor = sa.connect(...) first, then monitor.run(...).)"
+            )
+
     def session(self, server: str | None = None) -> Session:
         """The session of a server; it need not be named where there is only one. Any thread may ask."""
-        if self.closed:
-            raise Closed("This monitor was closed: connect again.")
+        self.still_open()
         if server is None:
             if len(self.sessions) == 1:
                 return next(iter(self.sessions.values()))
