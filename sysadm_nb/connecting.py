@@ -15,7 +15,7 @@ from sysadm_nb import loop, wire
 from sysadm_nb.client import Address, Login, certificates, parse_address
 from sysadm_nb.client.backfill import parse_since
 from sysadm_nb.client.connection import now_us
-from sysadm_nb.client.login import ask_password, find_password, password_needed
+from sysadm_nb.client.login import ask_password, find_password, must_have_user, password_needed
 from sysadm_nb.client.opening import Verify
 from sysadm_nb.errors import CertificateUnknown, InputError, PasswordNeeded
 from sysadm_nb.monitor import Monitor, open_monitors
@@ -193,8 +193,7 @@ def add(
     if "subscribe" in options:
         classes = options["subscribe"]
         options["subscribe"] = (classes,) if isinstance(classes, str) else tuple(classes)
-    if user is None and (password is not None or key is not None):
-        raise InputError("There is a password or key, but nobody to log in: pass user=... too.")
+    must_have_user(user, password, key)
     heard = heard or {}
     if record is not None:
         from sysadm_nb import recording

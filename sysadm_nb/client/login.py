@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sysadm_nb.client.address import Address
 from sysadm_nb.errors import (
     ConnectionLost,
+    InputError,
     LoginBlocked,
     LoginRefused,
     PasswordNeeded,
@@ -126,6 +127,12 @@ def _blocked(connection: Connection) -> LoginBlocked:
         f"{connection.name} takes no more logins from this address for a while, after too many failures: "
         "try again in an hour, or have the block removed on the server."
     )
+
+
+def must_have_user(user: str | None, password: str | None, key: Any) -> None:
+    """Refuse a proof of nobody: the connection would come about, and every request get a 401."""
+    if user is None and (password is not None or key is not None):
+        raise InputError("There is a password or key, but nobody to log in: pass user=... too.")
 
 
 def password_needed(user: str, address: Address) -> PasswordNeeded:

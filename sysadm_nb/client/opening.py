@@ -19,7 +19,7 @@ from sysadm_nb import wire
 from sysadm_nb.client import certificates
 from sysadm_nb.client.address import Address, parse_address
 from sysadm_nb.client.connection import Connection, Link
-from sysadm_nb.client.login import BRIDGE_ADVICE, Login, find_password, password_needed
+from sysadm_nb.client.login import BRIDGE_ADVICE, Login, find_password, must_have_user, password_needed
 from sysadm_nb.errors import (
     CertificateUnknown,
     ConnectionFailed,
@@ -290,6 +290,7 @@ async def open_connection(
         Or PasswordNeeded, LoginBlocked.
     """
     address = parse_address(url)
+    must_have_user(user, password, key)
     login = Login(user, password, key)
     if login.needs_password and user is not None:
         found = find_password(user, address)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -35,6 +36,17 @@ def test_replies_are_matched_by_id_whatever_their_order() -> None:
                 {"namespace": "sysadm", "name": "response", "id": number, "args": {"took": "1"}}
             )
             assert await slow == {"took": "1"}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("proof", [{"password": "secret"}, {"key": True}])
+def test_a_proof_of_nobody_is_refused(proof: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with scripted() as script:
+            with pytest.raises(InputError, match="pass user="):
+                async with open_connection(script.url, **proof):
+                    pass
 
     asyncio.run(main())
 
