@@ -582,6 +582,12 @@ def test_wrong_password_and_none(server, monkeypatch) -> None:
         sa.connect(server.url)
 
 
+@pytest.mark.parametrize("span", ["1h", True])
+def test_give_up_after_is_checked_before_the_first_loss(server, span) -> None:
+    with pytest.raises(InputError, match="such as 3600"):
+        sa.connect(server, give_up_after=span)
+
+
 def test_what_is_missing_is_asked_once_where_somebody_can_answer(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setattr(loop, "can_ask", lambda: True)
