@@ -8,6 +8,7 @@ ever after. One small file a server, so that several kernels can write at once.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import ssl
 import tempfile
@@ -17,6 +18,8 @@ from urllib.parse import quote
 
 from sysadm_nb.client.address import Address
 from sysadm_nb.errors import CertificateChanged, CertificateUnknown, InputError
+
+log = logging.getLogger("sysadm_nb")
 
 
 class InsecureWarning(UserWarning):
@@ -92,8 +95,13 @@ def check(address: Address, certificate: bytes | None, verify: object, fingerpri
                 "Nothing was sent. If the server was set up anew, check the fingerprint there and pass the "
                 "new one."
             )
-        if verify == "pin" and pinned(address) != shown:
-            trust(address, shown)
+        if verify == "pin":
+            try:
+                if pinned(address) != shown:
+                    trust(address, shown)
+            except OSError as error:  # a service may have no folder of its own, and was told whom to trust
+                why = error.strerror or error
+                log.warning("The fingerprint of %s cannot be kept in %s: %s", address, folder(), why)
         return
     if verify is False:
         return
@@ -157,8 +165,13 @@ def pinned(address: Address) -> str | None:
     """The fingerprint trusted for a server, or None."""
     try:
         return _normal(_file(address).read_text("ascii").strip())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:  # not "none": another certificate would be asked about as if it were the first
+        raise CertificateChanged(
+            f"The file with the trusted fingerprint of {address} cannot be read ({error.strerror}): "
+            f"{_file(address)}. Make it readable, or name the certificate with fingerprint=."
+        ) from None
     except (InputError, UnicodeDecodeError):
         raise CertificateChanged(
             f"The file with the trusted fingerprint of {address} is damaged: {_file(address)}. Delete it, "

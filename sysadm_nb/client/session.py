@@ -168,6 +168,12 @@ class Session:
                         self._refuse(error)
                         return
                     self._note("waiting", str(error))
+            except Exception as error:  # a bug of ours must not leave a session that looks as if it tried
+                if not retry:
+                    raise
+                log.exception("The session with %s did not begin", self.name)
+                self._refuse(error)
+                return
         if not self._closing:
             self._task = asyncio.create_task(self._live(connection), name=f"sysadm_nb session {self.name}")
         elif not retry:

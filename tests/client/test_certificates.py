@@ -9,7 +9,10 @@ import warnings
 import pytest
 
 from sysadm_nb.client import InsecureWarning, certificates, open_connection, parse_address
+from sysadm_nb.client.fleet import Fleet
+from sysadm_nb.client.login import Login
 from sysadm_nb.errors import CertificateChanged, CertificateUnknown, InputError
+from sysadm_nb.tables import Tables
 from tests.client.peers import self_signed
 from tests.client.scripted import scripted
 from tests.faults import FaultProxy
@@ -48,6 +51,27 @@ def test_a_fingerprint_that_is_given_is_kept(tmp_path, own_configuration, form: 
             assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
     asyncio.run(main())
+
+
+def test_a_fingerprint_that_is_given_is_enough_where_none_can_be_kept(tmp_path, monkeypatch, caplog) -> None:
+    """As for a service whose home cannot be written; many servers, as record and watch have."""
+    (tmp_path / "no folder").touch()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "no folder"))
+
+    async def main() -> None:
+        tls, fingerprint, _ = self_signed(tmp_path)
+        async with scripted(ssl=tls) as script:
+            with pytest.raises(CertificateUnknown):
+                await attempt(script.url)
+            await attempt(script.url, fingerprint=fingerprint)
+            fleet = Fleet(Tables())
+            server = (parse_address(script.url), Login(**LOGIN), {"name": "nas", "fingerprint": fingerprint})
+            await fleet.add_many([server], 5)
+            assert [session.state for session in fleet.sessions.values()] == ["connected"]
+            await fleet.close()
+
+    asyncio.run(main())
+    assert "cannot be kept in" in caplog.text
 
 
 def test_a_changed_certificate_is_refused_with_both_fingerprints(tmp_path) -> None:

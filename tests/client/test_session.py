@@ -233,6 +233,20 @@ def test_the_first_try_raises_or_goes_on_in_the_background() -> None:
     asyncio.run(main())
 
 
+def test_a_first_try_that_fails_by_a_bug_does_not_look_as_if_it_went_on(caplog) -> None:
+    async def broken(*_: Any, **__: Any) -> Any:
+        raise OSError("broken")
+
+    async def main() -> None:
+        session = Session(parse_address("nas"), Login(None), Tables(), connect=broken)
+        await session.start(retry=True)
+        assert (session.state, session.detail) == ("refused", "broken")
+        await session.close()
+
+    asyncio.run(main())
+    assert "did not begin" in caplog.text
+
+
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("retry", [False, True])
 def test_one_that_is_closed_while_it_connects_stays_closed(retry: bool, begun: bool) -> None:
