@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import contextlib
 import importlib
+import io
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -67,6 +70,13 @@ def _version() -> str:
     return "sysadm-nb (not installed)"
 
 
+def _as_json_does(error: UnicodeError) -> tuple[str, int]:
+    r"""``\u00fc`` for what cannot be encoded: so the frames of ``connect --json`` stay JSON."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program.
 
@@ -76,6 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 when all went well, 1 after an error (which is told in a sentence), 130 after Ctrl-C.
     """
     options = make_parser().parse_args(arguments)
+    # A name that the terminal's encoding lacks must not end a program that is to run for weeks.
+    codecs.register_error("sysadm_nb", _as_json_does)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="sysadm_nb")
     try:
         return int(options.run(options) or 0)
     except SysadmError as error:

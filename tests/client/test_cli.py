@@ -100,6 +100,36 @@ def test_connect_prints_what_comes_without_control_characters(form: str) -> None
         assert "-- connected" in out
 
 
+@pytest.mark.parametrize("form", ["lines", "json"])
+def test_connect_goes_on_at_names_that_the_terminal_cannot_show(form: str) -> None:
+    with sa.serve(sources=[]) as server:
+        user, password = server.credentials
+        json_only = ["--json"] if form == "json" else []
+        program = subprocess.Popen(
+            [sys.executable, "-m", "sysadm_nb.cli", "connect", server.url, "--user", user, *json_only],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "SYSADM_NB_PASSWORD": password, "PYTHONIOENCODING": "ascii"},
+        )
+        deadline = time.monotonic() + 30
+        while "1 client" not in repr(server) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        for message in ("New snapshot of tank/müll", "New snapshot of tank/😀", "New snapshot of tank/end"):
+            server.publish("life-preserver", {"class": "snapshot", "message": message})
+        time.sleep(1)
+        program.send_signal(signal.SIGINT)
+        out, error = program.communicate(timeout=30)
+    assert program.returncode == 130, error
+    if form == "json":
+        told = [json.loads(line)["args"].get("message", "") for line in out.splitlines()]
+        assert told[-3:] == [f"New snapshot of tank/{name}" for name in ("müll", "😀", "end")]
+    else:
+        assert r"tank/m\u00fcll" in out
+        assert "tank/end" in out
+
+
 def test_connect_tells_an_error_in_a_sentence() -> None:
     with pytest.raises(sa.SysadmError, match="Nothing listens"):
         run("connect", "ws://127.0.0.1:9", "--user", "nobody")
