@@ -74,13 +74,19 @@ def _connect(options: argparse.Namespace) -> int:
 
 def _follow(monitor: Any, as_json: bool) -> int:
     """Print what is new until Ctrl-C, a closed pipe, or the last server's refusal."""
+    import queue
     import time
 
+    # Printed here: on the loop thread a reader that is slow would stop the connections, and one that has gone
+    # would be nobody's business.
+    frames: queue.SimpleQueue[str] = queue.SimpleQueue()
     if as_json:
-        monitor.on_frame(lambda text, received, server, origin: _say(" ".join(text.split("\n"))))
+        monitor.on_frame(lambda text, received, server, origin: frames.put(text))
     seen = {"events": 0, "connection": 0}
     try:
         while True:
+            while not frames.empty():
+                _say(" ".join(frames.get().split("\n")))
             lines = []
             for table in seen:
                 seen[table], rows = monitor.tables.since(table, seen[table])

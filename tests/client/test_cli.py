@@ -101,6 +101,26 @@ def test_connect_prints_what_comes_without_control_characters(form: str) -> None
 
 
 @pytest.mark.parametrize("form", ["lines", "json"])
+def test_connect_ends_when_its_reader_has_gone(form: str) -> None:
+    with sa.serve(sources=[]) as server:
+        program = tail(server, *(["--json"] if form == "json" else []))
+        assert program.stdout is not None
+        assert program.stderr is not None
+        program.stdout.close()
+        for _ in range(100):
+            server.publish("ups", {"battery": "97%"})
+            time.sleep(0.1)
+            if program.poll() is not None:
+                break
+        code, error = program.poll(), program.stderr.read() if program.poll() is not None else ""
+        program.kill()
+        program.wait()
+        program.stderr.close()
+    assert code == 0
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("form", ["lines", "json"])
 def test_connect_goes_on_at_names_that_the_terminal_cannot_show(form: str) -> None:
     with sa.serve(sources=[]) as server:
         user, password = server.credentials
