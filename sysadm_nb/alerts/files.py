@@ -73,7 +73,10 @@ def load(path: str | Path, functions: str | Path | None = None) -> Rules:
     RuleError
         The file is no TOML, or a rule in it cannot work; the message names the rule.
     """
-    text = Path(path).read_text(encoding="utf-8")
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise RuleError(f"{path} is no file of rules, for it is no text: name another.") from None
     known = {} if functions is None else runpy.run_path(str(functions))
     return from_toml(text, str(path), known)
 

@@ -279,6 +279,12 @@ def every_kind() -> Rules:
     return rules
 
 
+def test_a_file_that_is_no_text_is_no_file_of_rules(tmp_path):
+    (tmp_path / "nas.sysadm").write_bytes(b"SQLite format 3\0\xc9")
+    with pytest.raises(RuleError, match="no file of rules"):
+        load(tmp_path / "nas.sysadm")
+
+
 def test_saved_and_loaded(tmp_path):
     """A round trip gives the same rules, functions from a file that the user names."""
     rules = every_kind()
