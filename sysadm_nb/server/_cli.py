@@ -288,6 +288,8 @@ def _bridge_key_add(options: argparse.Namespace) -> int:
         pem = options.file.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {options.file}: {error.strerror}") from None
+    if b"PUBLIC KEY-----" not in pem:
+        raise InputError(f"{options.file} is no public key: register the .pub file that lies beside the .pem")
     _bridge_keys(options).register(options.name, base64.b64encode(pem).decode())
     return 0
 

@@ -312,3 +312,11 @@ def test_the_rc_script_starts_what_it_says(tmp_path: Path) -> None:
         "--folder",
         "/var/db/sysadm-nb",
     ]
+
+
+def test_a_private_key_is_not_registered_at_a_bridge_and_the_right_file_named(tmp_path: Path) -> None:
+    private = tmp_path / "login.pem"
+    private.write_text("-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n")
+    done = run("bridge", "--folder", str(tmp_path / "bridge"), "key", "add", "laptop", str(private))
+    assert done.returncode == 1
+    assert "login.pem is no public key: register the .pub file" in done.stderr
