@@ -154,22 +154,41 @@ def _job_updates(events: pd.DataFrame, rules: list[Rule]) -> pd.DataFrame:
 
 
 def in_order_of_arrival(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows by ``seq``, with ``backfill`` moved to its place in time; frames without ``seq`` as they are."""
-    if "seq" not in frame.columns:
+    """Rows by ``seq``, with ``backfill`` moved to its place in time.
+
+    Where ``seq`` numbers no arrivals (it is missing, or several recordings are joined), rows go by
+    ``received``, and without that by ``time``.
+    """
+    if "time" not in frame.columns:  # what it lacks is told by whoever needs it
         return frame
-    seq = frame["seq"].to_numpy()
+    number = _number_of_arrival(frame)
     filled = None
     if "origin" in frame.columns and len(frame):
         filled = (frame["origin"] == "backfill").to_numpy(bool)
     if filled is None or not filled.any():
-        if (seq[1:] >= seq[:-1]).all():
+        if (number[1:] >= number[:-1]).all():
             return frame
-        return frame.take(np.argsort(seq, kind="stable"))
-    order = np.argsort(seq, kind="stable")
+        return frame.take(np.argsort(number, kind="stable"))
+    order = np.argsort(number, kind="stable")
     times, filled = _microseconds(frame)[order], filled[order]
     place = times.copy()
     place[~filled] = np.maximum.accumulate(times[~filled]) if (~filled).any() else times[~filled]
     return frame.take(order[np.argsort(place, kind="stable")])
+
+
+def _number_of_arrival(frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[Any]]:
+    received = None
+    came = frame.get("received")
+    if came is not None and came.dtype.kind == "M" and came.notna().all():
+        received = _microseconds(frame, "received")
+    if "seq" in frame.columns and frame["seq"].notna().all():
+        seq = frame["seq"].to_numpy()
+        order = np.argsort(seq, kind="stable")
+        same = np.flatnonzero(seq[order[1:]] == seq[order[:-1]])
+        # Rows of one frame share its number and came at once; one number at two times is of two recordings.
+        if received is None or (received[order[same]] == received[order[same + 1]]).all():
+            return seq
+    return _microseconds(frame) if received is None else received
 
 
 def everything(source: Source) -> dict[str, pd.DataFrame]:
@@ -208,12 +227,12 @@ def moment_us(value: Moment) -> int | None:
         raise InputError(f"{value!r} is no time; write '2026-11-23 07:00'") from None
 
 
-def _microseconds(frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.int64]]:
-    column = frame["time"]
+def _microseconds(frame: pd.DataFrame, name: str = "time") -> np.ndarray[Any, np.dtype[np.int64]]:
+    column = frame[name]
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         column = column.dt.tz_convert("UTC").dt.tz_localize(None)
     elif column.dtype.kind != "M":
         raise InputError(
-            f"the column 'time' holds {column.dtype}, not times; use pandas.to_datetime(..., utc=True)"
+            f"the column {name!r} holds {column.dtype}, not times; use pandas.to_datetime(..., utc=True)"
         )
     return column.to_numpy("datetime64[us]").astype(np.int64)

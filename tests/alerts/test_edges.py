@@ -151,6 +151,34 @@ def test_backfill():
     assert evaluator.late == 2
 
 
+def test_recordings_that_are_joined_each_count_from_one():
+    """Their numbers are no order of arrival, and would shuffle the two."""
+    months = [pools((0, 85), (15, 85), (30, 85), (45, 70)), pools((60, 70), (75, 85), (90, 85), (105, 85))]
+    for month in months:
+        month["received"] = month["time"] + pd.Timedelta("1s")
+    rule = Rule("r", "pools", OVER, for_="30min")
+    expected = [(0, 30, 45, "cleared"), (75, 105, None, None)]
+    check(rule, pd.concat(months, ignore_index=True), expected)
+    check(rule, pd.concat(months[::-1], ignore_index=True), expected)
+    check(Rule("gone", "pools", absent("pools", after="20min")), pd.concat(months, ignore_index=True), [])
+
+
+def test_rows_without_numbers_count_in_order_of_time():
+    """A frame of another source, newest first, or one resampled over a gap, where the bins have no number."""
+    rows = pools((0, 85), (15, 85), (30, 85), (45, 70), (60, 70))
+    rule = Rule("r", "pools", OVER, for_="30min")
+    expected = [(0, 30, 45, "cleared")]
+    check(rule, rows.drop(columns="seq")[::-1], expected)
+    check(rule, rows.drop(columns="seq").sample(frac=1, random_state=3), expected)
+    gap = pools((0, 85), (30, 85), (90, 85), (120, 85), (180, 70))
+    binned = gap.set_index("time").groupby(["server", "pool"], observed=True).resample("30min").last()
+    check(
+        Rule("r", "pools", OVER, for_="30min"),
+        binned.reset_index(),
+        [(0, 30, 60, "cleared"), (90, 120, 150, "cleared")],
+    )
+
+
 def test_old_news_is_no_sample():
     rule = Rule("r", "pools", OVER, for_="30min")
     check(rule, pools((0, 85), (15, 85), (30, 85, "last")), [])
