@@ -26,6 +26,9 @@ NEEDED = (
 FOR_VIEWS = (("ipywidgets", (8, 1)), ("anywidget", (0, 9, 13)))
 FOR_LAB = (("jupyterlab", (4,)), ("ipykernel", (6, 29)))
 
+MAX_UNREAD = 100_000
+"""Frames kept for a reader of ``connect --json`` that is slower than they come."""
+
 
 def add_commands(subparsers: Any) -> None:
     """Add the two commands to the program's parser."""
@@ -79,14 +82,26 @@ def _follow(monitor: Any, as_json: bool) -> int:
 
     # Printed here: on the loop thread a reader that is slow would stop the connections, and one that has gone
     # would be nobody's business.
-    frames: queue.SimpleQueue[str] = queue.SimpleQueue()
+    frames: queue.Queue[str] = queue.Queue(MAX_UNREAD)
+    lost = told = 0
+
+    def keep(text: str, received: int, server: str, origin: str) -> None:
+        nonlocal lost
+        try:
+            frames.put_nowait(text)
+        except queue.Full:
+            lost += 1
+
     if as_json:
-        monitor.on_frame(lambda text, received, server, origin: frames.put(text))
+        monitor.on_frame(keep)
     seen = {"events": 0, "connection": 0}
     try:
         while True:
             while not frames.empty():
                 _say(" ".join(frames.get().split("\n")))
+            if lost > told:
+                told = lost
+                _say(f"{told:,} frames were not printed: what reads this is too slow.", to_error=True)
             lines = []
             for table in seen:
                 seen[table], rows = monitor.tables.since(table, seen[table])
