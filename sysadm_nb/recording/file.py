@@ -163,6 +163,8 @@ def open_to_write(path: Path) -> sqlite3.Connection:
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a recording to read, for a short time; errors come as `RecordingError`."""
     with explained(path):
+        if path.is_dir():
+            raise RecordingError(f"{path} is a folder: name a file in it, such as {path / 'nas.sysadm'}.")
         if not path.is_file():
             raise RecordingError(f"There is no recording {path}.")
         _check_magic(path)

@@ -39,6 +39,8 @@ def integrity(path: Path) -> str:
 def test_other_files_are_told_apart_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(sa.errors.RecordingError, match=r"There is no recording .*none\.sysadm"):
         sa.open_recording(tmp_path / "none.sysadm")
+    with pytest.raises(sa.errors.RecordingError, match="is a folder: name a file in it"):
+        sa.open_recording(tmp_path)
     text = tmp_path / "notes.txt"
     text.write_text("milk, bread and a long enough line\n")
     other = tmp_path / "other.db"
