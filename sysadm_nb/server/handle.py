@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sysadm_nb import loop, wire
-from sysadm_nb.errors import Closed, SysadmError
+from sysadm_nb.errors import Closed, InputError, SysadmError
 from sysadm_nb.server.core import EventServer, Tls
 from sysadm_nb.server.limits import Limits
 from sysadm_nb.server.source import Source, resolve
@@ -83,9 +83,13 @@ class Server:
         ------
         Closed
             If the server was stopped.
+        InputError
+            If `time` has no zone, or is neither a datetime nor an int.
         """
         if self._stopped:
             raise Closed("this server was stopped: start another with sysadm_nb.serve(...)")
+        if not isinstance(time, datetime | int | None):
+            raise InputError(f"time={time!r} is no datetime, and no number of microseconds either")
         # A copy made now: the caller may go on changing the dict.
         frozen = wire.parse_json(wire.dump_json(args))
         moment = wire.to_microseconds(time) if isinstance(time, datetime) else time

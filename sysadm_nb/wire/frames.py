@@ -220,8 +220,14 @@ def dump_json(value: Json) -> str:
         return _encode_any(value).decode()
     except (TypeError, UnicodeError, OverflowError, RecursionError):
         return json.dumps(
-            scrub(value), separators=(",", ":"), sort_keys=True, ensure_ascii=False, default=str
+            scrub(value), separators=(",", ":"), sort_keys=True, ensure_ascii=False, default=_plain
         )
+
+
+def _plain(value: Any) -> Json:
+    """A number out of a DataFrame as a number, what JSON does not know as text."""
+    plain = value.item() if getattr(value, "shape", None) == () else value
+    return plain if isinstance(plain, bool | int | float | str) else str(value)
 
 
 def _text(value: Json) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import math
 import os
 import signal
 import socket
@@ -14,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import sysadm_nb as sa
@@ -167,6 +170,24 @@ def test_what_is_published_is_what_the_caller_had_then() -> None:
         server.publish("custom", args)
         args["number"] = 2
         client.until(lambda: client.events("custom") == [{"number": 1}])
+
+
+def test_numbers_out_of_a_dataframe_are_published_as_numbers() -> None:
+    frame = pd.DataFrame(
+        {"number": [5], "true": [True], "small": np.array([0.5], "f4"), "missing": [math.nan]}
+    )
+    with sa.serve(users=USERS, sources=[]) as server, dial(server.url) as client:
+        server.publish("custom", {name: frame[name].to_numpy()[0] for name in frame})
+        expected = [{"number": 5, "true": True, "small": 0.5, "missing": None}]
+        client.until(lambda: client.events("custom") == expected)
+
+
+def test_a_time_that_is_text_is_refused_where_it_is_published() -> None:
+    with (
+        sa.serve(users=USERS, sources=[]) as server,
+        pytest.raises(sa.errors.InputError, match="no datetime"),
+    ):
+        server.publish("custom", {}, time="2026-11-24 10:00")  # type: ignore[arg-type]
 
 
 def test_the_last_event_comes_before_the_reply_and_marks_no_new_one() -> None:
