@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from numbers import Real
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard
 
 import numpy as np
 import pandas as pd
+
+# What people and other tools write, and pandas is about to refuse or never took.
+_UNITS: Final = {"d": "D", "w": "W", "week": "W", "weeks": "W", "H": "h", "S": "s"}
 
 
 def is_number(value: Any) -> TypeGuard[float]:
@@ -20,7 +24,7 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 
 def timespan(value: Any) -> pd.Timedelta:
-    """`pandas.Timedelta`, but what has no unit is refused: pandas takes it for nanoseconds.
+    """`pandas.Timedelta`, but what has no unit is refused (pandas: nanoseconds), and ``d`` is a day.
 
     Raises
     ------
@@ -31,6 +35,8 @@ def timespan(value: Any) -> pd.Timedelta:
     --------
     >>> timespan("90s")
     Timedelta('0 days 00:01:30')
+    >>> timespan("1w 2d 12h")
+    Timedelta('9 days 12:00:00')
     >>> timespan("90")
     Traceback (most recent call last):
     ...
@@ -39,4 +45,6 @@ def timespan(value: Any) -> pd.Timedelta:
     bare = isinstance(value, str) and not any(sign.isalpha() or sign == ":" for sign in value)
     if bare or is_number(value):
         raise ValueError(f"{value!r} has no unit")
+    if isinstance(value, str) and not value.startswith("P"):  # ISO 8601 has units of its own
+        value = re.sub("[A-Za-z]+", lambda unit: _UNITS.get(unit[0], unit[0]), value)
     return pd.Timedelta(value)
