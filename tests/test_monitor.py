@@ -183,10 +183,16 @@ def test_running_where_the_right_is_an_odd_one() -> None:
             monitor.run("echo no")
 
 
-@pytest.mark.parametrize("commands", ["", [], ["echo", 3], "   "])
+@pytest.mark.parametrize("commands", ["", [], ["echo", 3], "   ", None])
 def test_commands_that_are_none(monitor, commands) -> None:
     with pytest.raises(InputError, match="zpool scrub tank"):
         monitor.run(commands)
+
+
+@pytest.mark.parametrize("id", ["", "action", 5])
+def test_an_id_that_no_job_can_have(monitor, id) -> None:
+    with pytest.raises(InputError, match="cannot have the id"):
+        monitor.run("true", id=id)
 
 
 def test_waiting_for_events_and_conditions(server, monitor) -> None:
@@ -586,6 +592,25 @@ def test_wrong_password_and_none(server, monkeypatch) -> None:
 def test_give_up_after_is_checked_before_the_first_loss(server, span) -> None:
     with pytest.raises(InputError, match="such as 3600"):
         sa.connect(server, give_up_after=span)
+
+
+@pytest.mark.parametrize("timeout", ["5s", -1, float("nan"), True])
+def test_a_timeout_that_is_no_number_of_seconds(server, monitor, timeout) -> None:
+    job = monitor.run("sleep 60")
+    for call in (
+        lambda: sa.connect(server, timeout=timeout),
+        lambda: monitor.request("rpc", "query", timeout=timeout),
+        lambda: monitor.subscribe("dispatcher", timeout=timeout),
+        lambda: monitor.unsubscribe("dispatcher", timeout=timeout),
+        lambda: monitor.run("true", timeout=timeout),
+        lambda: monitor.wait_for("system-state", timeout=timeout),
+        lambda: monitor.ask_datasets(timeout=timeout),
+        lambda: job.wait(timeout=timeout),
+        lambda: job.kill(timeout=timeout),
+    ):
+        with pytest.raises(InputError, match="no number of seconds, such as 60"):
+            call()
+    job.kill()
 
 
 def test_what_is_missing_is_asked_once_where_somebody_can_answer(tmp_path, monkeypatch) -> None:

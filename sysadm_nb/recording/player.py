@@ -21,6 +21,7 @@ from sysadm_nb.server.core import EventServer
 from sysadm_nb.server.handle import Server
 from sysadm_nb.server.hub import RESENT
 from sysadm_nb.server.source import BadRequest, Publish
+from sysadm_nb.tables.spans import is_number
 
 log = logging.getLogger("sysadm_nb.recording")
 
@@ -404,6 +405,6 @@ def _start(path: Path, time: Moment) -> int:
 
 
 def _checked_speed(speed: float) -> float:
-    if not speed > 0:
+    if not is_number(speed) or not speed > 0:
         raise InputError(f"speed {speed!r} must be more than 0; use pause() to stand still.")
     return float(speed)

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sysadm_nb.errors import InputError
+from sysadm_nb.tables.spans import is_number
 from sysadm_nb.trends.blend import Blend, blend
 from sysadm_nb.trends.candidates import NAMES
 from sysadm_nb.trends.history import History, take_apart
@@ -100,7 +101,7 @@ def forecast(
     >>> float(round(row["days"], 1)), str(row["date"].date()), row["reason"]
     (16.0, '2026-03-17', 'growing by 3.73G a day')
     """
-    if not 0 < limit_pct <= 100:
+    if not is_number(limit_pct) or not 0 < limit_pct <= 100:
         raise InputError(
             f"limit_pct is a percentage of the pool's size, above 0 and up to 100, not {limit_pct!r}."
         )
@@ -387,7 +388,7 @@ def _length(days: float) -> str:
 def _factor(level: float) -> float:
     from scipy.special import stdtrit
 
-    if not 0 < level < 1:
+    if not is_number(level) or not 0 < level < 1:
         raise InputError(
             f"level is the share of outcomes the interval is to cover, between 0 and 1, not {level!r}."
         )

@@ -291,6 +291,6 @@ def test_what_cannot_be_replayed_says_so(tmp_path: Path) -> None:
     with pytest.raises(sa.errors.RecordingError, match="empty"):
         sa.replay(tmp_path / "a.sysadm")
     write(tmp_path / "a.sysadm", [(NOON, state())])
-    for speed in (0, -1, float("nan")):
+    for speed in (0, -1, float("nan"), "2"):
         with pytest.raises(sa.errors.InputError, match="more than 0"):
             sa.replay(tmp_path / "a.sysadm", speed)

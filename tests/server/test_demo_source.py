@@ -72,7 +72,14 @@ def test_the_past_ends_now_and_is_as_long_as_asked():
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("speed", 0), ("speed", 1e9), ("history", "later"), ("history", "-1D"), ("history", "30")],
+    [
+        ("speed", 0),
+        ("speed", 1e9),
+        ("speed", "fast"),
+        ("history", "later"),
+        ("history", "-1D"),
+        ("history", "30"),
+    ],
 )
 def test_a_wrong_argument_says_so(option, value):
     with pytest.raises(InputError, match=option):

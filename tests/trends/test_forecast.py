@@ -297,8 +297,10 @@ def test_bad_input_is_named(make: Make) -> None:
         trends.forecast(pools.assign(alloc_bytes="13.1G"))
     for options in (
         {"limit_pct": 0},
+        {"limit_pct": "80"},
         {"limit_pct": 120},
         {"level": 1.0},
+        {"level": "0.8"},
         {"horizon": "soon"},
         {"window": "-1D"},
         {"window": "5000000"},

@@ -24,7 +24,7 @@ from sysadm_nb.server.demo.machine import Event, Machine
 from sysadm_nb.server.demo.storage import DAY, HOUR, SECOND
 from sysadm_nb.server.sockets import stop_accepting
 from sysadm_nb.server.source import BadRequest, Call, Publish
-from sysadm_nb.tables.spans import timespan
+from sysadm_nb.tables.spans import is_number, timespan
 
 LEAST_WAIT: Final = 0.05  # seconds: at great speeds events come in batches, twenty a second
 FASTEST: Final = 1_000_000  # eleven days a second: a tenth of what the simulation can do
@@ -65,7 +65,7 @@ class DemoMachine:
     def __init__(
         self, seed: int = 0, speed: float = 1.0, history: object = "30D", *, hold: bool = False
     ) -> None:
-        if not 0 < speed <= FASTEST:
+        if not is_number(speed) or not 0 < speed <= FASTEST:
             raise InputError(f"speed={speed!r}: use a number above 0, at most {FASTEST:,}; 1 is real time")
         self.speed = speed
         self._wall = time.time_ns() // 1000
