@@ -33,6 +33,7 @@ Type = Literal["number", "bool", "text", "time", "span"]
 Run = Callable[[Columns], Any]
 
 _YEAR: Final = re.compile(r"\d{4}")
+_ONE_EQUALS: Final = re.compile(r"[^<>=!]=[^=]")
 _TYPE_OF: Final[dict[Kind, Type]] = {
     "float": "number",
     "int": "number",
@@ -174,7 +175,8 @@ def compile_expression(text: str, schema: Mapping[str, Kind], where: str = "the 
     except (SyntaxError, ValueError, tokenize.TokenError) as error:
         if isinstance(error, RuleError):
             raise
-        raise RuleError(f"{where}: cannot read {text!r}: {error}") from None
+        equals = "; two things are compared with ==" if _ONE_EQUALS.search(text) else ""
+        raise RuleError(f"{where}: cannot read {text!r}: {error}{equals}") from None
     except (RecursionError, MemoryError):
         raise RuleError(f"{where}: the expression is nested too deeply") from None
     if kind != "bool":

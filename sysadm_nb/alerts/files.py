@@ -71,14 +71,23 @@ def load(path: str | Path, functions: str | Path | None = None) -> Rules:
     Raises
     ------
     RuleError
-        The file is no TOML, or a rule in it cannot work; the message names the rule.
+        The file is no TOML, or a rule in it cannot work; the message names the rule. Or the file of
+        functions cannot be run; why is behind it.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise RuleError(f"{path} is no file of rules, for it is no text: name another.") from None
-    known = {} if functions is None else runpy.run_path(str(functions))
-    return from_toml(text, str(path), known)
+    return from_toml(text, str(path), {} if functions is None else _run(functions))
+
+
+def _run(functions: str | Path) -> dict[str, Any]:
+    try:
+        return runpy.run_path(str(functions))
+    except OSError:
+        raise
+    except Exception as error:
+        raise RuleError(f"{functions} cannot be run: {type(error).__name__}: {error}") from error
 
 
 def from_toml(text: str, name: str = "the file", functions: Mapping[str, Any] | None = None) -> Rules:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from sysadm_nb import wire
+from sysadm_nb.errors import InputError
 from sysadm_nb.recording import file
+from sysadm_nb.tables.spans import is_number
 
 # Python's sqlite3 gives up the GIL at every step of a statement. Where a cell computes it comes back only 5
 # ms later, so that rows put in one by one come to 200 a second; many rows in one statement come to 50,000.
@@ -83,6 +85,11 @@ class Writer:
         How many files to keep; the oldest are deleted.
     clock : callable
         Seconds since 1970.
+
+    Raises
+    ------
+    InputError
+        A bound is no number above 0: found out at the first rotation it would end the recording.
     """
 
     def __init__(
@@ -94,6 +101,9 @@ class Writer:
         keep: int | None = None,
         clock: Callable[[], float] = clocks.time,
     ) -> None:
+        for name, bound in (("rotate_bytes", rotate_bytes), ("rotate_s", rotate_s), ("keep", keep)):
+            if bound is not None and (not is_number(bound) or not bound > 0):
+                raise InputError(f"{name}={bound!r} must be a number above 0.")
         self.base = path
         self.rotate_bytes = rotate_bytes
         self.rotate_s = rotate_s

@@ -103,8 +103,7 @@ def _without_stub(panel: Panel) -> Floats:
 
 
 def _made_anew(mean: Floats, size: Floats) -> Ints:
-    """Column where a pool was last made anew: nearly all gone at once, or half of it gone and another size.
-    Column where a pool was last made anew: nearly all gone at once, or half of it gone and another size."""
+    """Column where a pool was last made anew: nearly all gone at once, or half gone and another size."""
     if mean.shape[1] < 3:
         return np.zeros(len(mean), np.int64)
     with np.errstate(invalid="ignore", divide="ignore"):

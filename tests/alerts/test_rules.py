@@ -45,6 +45,7 @@ def no_booleans(rows):
             "no column 'capacity'; did you mean 'capacity_pct'? There are: alloc_bytes",
         ),
         ({"when": "capacity_pct >"}, "cannot read 'capacity_pct >'"),
+        ({"when": "capacity_pct = 80"}, "two things are compared with =="),
         ({"when": "capacity_pct"}, "gives a number, not true or false"),
         ({"when": "capacity_pct > 'full'"}, "they cannot be compared"),
         ({"when": "health > 'ONLINE'"}, "compared with == and != only"),
@@ -310,6 +311,21 @@ def test_saved_and_loaded(tmp_path):
     with pytest.raises(RuleError, match="its condition is the function 'risen'; name the Python file"):
         load(path)
     assert to_toml(loaded) == to_toml(rules)
+
+
+@pytest.mark.parametrize(
+    ("python", "says"),
+    [
+        ("def full(rows:", r"mine\.py cannot be run: SyntaxError"),
+        ("import no_such_module", r"mine\.py cannot be run: ModuleNotFoundError: No module named 'no_such"),
+        ("\0\1", r"mine\.py cannot be run"),
+    ],
+)
+def test_functions_that_cannot_be_run(tmp_path, python, says):
+    every_kind().save(tmp_path / "rules.toml")
+    (tmp_path / "mine.py").write_text(python)
+    with pytest.raises(RuleError, match=says):
+        load(tmp_path / "rules.toml", tmp_path / "mine.py")
 
 
 def test_a_lambda_cannot_be_saved(tmp_path):

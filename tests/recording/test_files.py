@@ -138,6 +138,16 @@ class Clock:
         return self.now
 
 
+@pytest.mark.parametrize("bound", ["rotate_bytes", "rotate_s", "keep"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), "500M"])
+def test_a_bound_of_files_that_is_none_is_refused_before_anything_is_written(
+    tmp_path: Path, bound: str, value: Any
+) -> None:
+    with pytest.raises(sa.errors.InputError, match=f"{bound}=.* must be a number above 0"):
+        Writer(tmp_path / "tank.sysadm", **{bound: value})
+    assert not any(tmp_path.iterdir())
+
+
 def test_rotation_by_size_keeps_every_frame_in_files_of_that_size(tmp_path: Path) -> None:
     clock = Clock()
     writer = Writer(tmp_path / "tank.sysadm", rotate_bytes=500_000, clock=clock)
