@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from sysadm_nb import loop, wire
-from sysadm_nb.client import Address, Login, certificates, parse_address
+from sysadm_nb.client import Address, Login, certificates
 from sysadm_nb.client.backfill import parse_since
 from sysadm_nb.client.connection import now_us
-from sysadm_nb.client.login import ask_password, find_password, must_have_user, password_needed
+from sysadm_nb.client.login import (
+    ask_password,
+    find_password,
+    must_have_user,
+    password_needed,
+    read_target,
+)
 from sysadm_nb.client.opening import Verify
 from sysadm_nb.errors import CertificateUnknown, InputError, PasswordNeeded
 from sysadm_nb.monitor import Monitor, open_monitors
@@ -210,7 +216,7 @@ def add(
         raise InputError("name= is for one server: for many pass a dict, {name: url, ...}.")
     servers = []
     for called, one in _named(target) if many else [(name, target)]:
-        address, login, known = _read_target(one, user, password, key)
+        address, login, known = read_target(one, user, password, key)
         settings = options | {
             "name": called or str(address),
             "fingerprint": fingerprint,
@@ -241,23 +247,6 @@ def _named(targets: Any) -> list[tuple[str | None, Any]]:
             "connect() takes a URL such as 'wss://nas:12150', a server, or many; not "
             f"{type(targets).__name__}."
         ) from None
-
-
-def _read_target(
-    target: Any, user: str | None, password: str | None, key: Any
-) -> tuple[Address, Login, str | None]:
-    """Address, login and fingerprint; a server of this process tells its own."""
-    if isinstance(target, str):
-        return parse_address(target), Login(user, password, key), None
-    url = getattr(target, "url", None)
-    if not isinstance(url, str):
-        raise InputError(
-            f"A server is a URL such as 'wss://nas:12150' or what serve() returned, not {target!r}."
-        )
-    credentials = getattr(target, "credentials", None)
-    if user is None and credentials is not None:
-        user, password = credentials
-    return parse_address(url), Login(user, password, key), getattr(target, "fingerprint", None)
 
 
 def _add_one(monitor: Monitor, address: Address, login: Login, options: dict[str, Any]) -> None:

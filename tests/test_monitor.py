@@ -645,6 +645,21 @@ def test_a_server_of_this_process_with_tls_is_trusted_by_what_it_tells(tmp_path,
             sa.connect(server)
 
 
+@pytest.mark.parametrize("tls", [False, True])
+def test_the_async_face_takes_what_serve_returned(tls, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+
+    async def use(server: sa.Server) -> str:
+        async with sa.client.open_connection(server, subscribe="life-preserver") as connection:
+            server.publish("life-preserver", {"message": "New snapshot of tank/home"})
+            async with asyncio.timeout(10):
+                return (await anext(aiter(connection))).args["message"]
+
+    with sa.serve(sources=[], tls=tls) as server:
+        assert asyncio.run(use(server)) == "New snapshot of tank/home"
+        assert certificates.pinned(parse_address(server.url)) is None
+
+
 def test_since_fetches_what_was_before() -> None:
     with sa.serve(sources=[]) as server:
         server.publish("life-preserver", SNAPSHOT)
@@ -847,7 +862,7 @@ def test_sync_and_async_faces_have_the_same_signatures(name: str) -> None:
 def test_connect_and_open_connection_have_the_same_signatures() -> None:
     from sysadm_nb.client import open_connection
 
-    more = {"target", "url", "subscribe", "since", "give_up_after", "record", "tables"}
+    more = {"subscribe", "since", "give_up_after", "record", "tables"}
     assert signature(sa.connect, more) == signature(open_connection, more)
 
 

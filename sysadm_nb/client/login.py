@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from sysadm_nb.client.address import Address
+from sysadm_nb.client.address import Address, parse_address
 from sysadm_nb.errors import (
     ConnectionLost,
     InputError,
@@ -127,6 +127,23 @@ def _blocked(connection: Connection) -> LoginBlocked:
         f"{connection.name} takes no more logins from this address for a while, after too many failures: "
         "try again in an hour, or have the block removed on the server."
     )
+
+
+def read_target(
+    target: Any, user: str | None, password: str | None, key: Any
+) -> tuple[Address, Login, str | None]:
+    """Address, login and fingerprint; a server of this process tells its own."""
+    if isinstance(target, str):
+        return parse_address(target), Login(user, password, key), None
+    url = getattr(target, "url", None)
+    if not isinstance(url, str):
+        raise InputError(
+            f"A server is a URL such as 'wss://nas:12150' or what serve() returned, not {target!r}."
+        )
+    credentials = getattr(target, "credentials", None)
+    if user is None and credentials is not None:
+        user, password = credentials
+    return parse_address(url), Login(user, password, key), getattr(target, "fingerprint", None)
 
 
 def must_have_user(user: str | None, password: str | None, key: Any) -> None:

@@ -17,9 +17,16 @@ from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatu
 
 from sysadm_nb import wire
 from sysadm_nb.client import certificates
-from sysadm_nb.client.address import Address, parse_address
+from sysadm_nb.client.address import Address
 from sysadm_nb.client.connection import Connection, Link
-from sysadm_nb.client.login import BRIDGE_ADVICE, Login, find_password, must_have_user, password_needed
+from sysadm_nb.client.login import (
+    BRIDGE_ADVICE,
+    Login,
+    find_password,
+    must_have_user,
+    password_needed,
+    read_target,
+)
 from sysadm_nb.errors import (
     CertificateUnknown,
     ConnectionFailed,
@@ -239,7 +246,7 @@ async def connect_once(
 
 @contextlib.asynccontextmanager
 async def open_connection(
-    url: str,
+    target: Any,
     *,
     user: str | None = None,
     password: str | None = None,
@@ -257,8 +264,9 @@ async def open_connection(
 
     Parameters
     ----------
-    url : str
-        Such as ``wss://nas.example:12150``; port 12150 and wss where they are left out.
+    target : str or Server
+        Such as ``wss://nas.example:12150``; port 12150 and wss where they are left out. Or what
+        `sysadm_nb.serve` returned, whose login and certificate are known.
     user : str, optional
         Who logs in; nobody by default.
     password : str, optional
@@ -289,13 +297,14 @@ async def open_connection(
     LoginRefused
         Or PasswordNeeded, LoginBlocked.
     """
-    address = parse_address(url)
     must_have_user(user, password, key)
-    login = Login(user, password, key)
-    if login.needs_password and user is not None:
-        found = find_password(user, address)
+    address, login, known = read_target(target, user, password, key)
+    if known is not None and fingerprint is None:
+        fingerprint, verify = known, False  # checked, and not kept: it is of this process
+    if login.needs_password and login.user is not None:
+        found = find_password(login.user, address)
         if found is None:
-            raise password_needed(user, address)
+            raise password_needed(login.user, address)
         login.set_password(found)
     connection = await connect_once(
         address, login, verify=verify, fingerprint=fingerprint, timeout=timeout, name=name or ""
