@@ -26,7 +26,7 @@ from sysadm_nb.client.opening import Verify
 from sysadm_nb.errors import CertificateUnknown, InputError, PasswordNeeded
 from sysadm_nb.monitor import Monitor, open_monitors
 from sysadm_nb.tables import Tables
-from sysadm_nb.tables.spans import is_number
+from sysadm_nb.tables.spans import is_number, seconds_to_wait
 
 
 def connect(
@@ -203,7 +203,7 @@ def add(
     give_up = options.get("give_up_after")
     if not (give_up is None or is_number(give_up)):  # found out at the first loss it would end the session
         raise InputError(f"give_up_after={give_up!r} is no number of seconds, such as 3600 for an hour.")
-    timeout = loop.seconds_to_wait(timeout)
+    timeout = seconds_to_wait(timeout)
     must_have_user(user, password, key)
     heard = heard or {}
     if record is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sysadm_nb import loop, wire
 from sysadm_nb.client.fleet import Fleet
+from sysadm_nb.tables.spans import seconds_to_wait
 
 if TYPE_CHECKING:
     from sysadm_nb.tables.job import JobView
@@ -101,7 +102,7 @@ class Job:
         if self.done:
             return self
         self._fleet.still_open()
-        timeout = None if timeout is None else loop.seconds_to_wait(timeout)
+        timeout = None if timeout is None else seconds_to_wait(timeout)
         waiting = self._fleet.wait_for(
             "finished", process_id=self.id, run=self.run, server=self.server, timeout=timeout
         )
@@ -112,7 +113,7 @@ class Job:
     def kill(self, timeout: float = 60.0) -> None:
         """Ask the server to end it; real servers may let it go on to its own end."""
         self._fleet.still_open()
-        timeout = loop.seconds_to_wait(timeout)
+        timeout = seconds_to_wait(timeout)
         self._loop.run(self._fleet.kill(self.id, server=self.server, timeout=timeout), timeout + 5)
 
     def _facts(self) -> str:

@@ -24,8 +24,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from sysadm_nb.errors import Closed, InputError, RequestTimeout, SysadmError
-from sysadm_nb.tables.spans import is_number
+from sysadm_nb.errors import Closed, RequestTimeout, SysadmError
 
 __all__ = ["LoopThread", "acquire", "can_ask", "in_thread", "ipython", "nest", "on_loop_thread"]
 
@@ -330,24 +329,6 @@ class LoopThread:
             raise RequestTimeout(f"No result within {timeout:g} s: pass a longer timeout.") from None
         finally:
             future.cancel()  # ends the coroutine after Ctrl-C or a time-out; does nothing to a finished one
-
-
-def seconds_to_wait(timeout: Any) -> float:
-    """The seconds of a ``timeout=``, checked before anything is begun that would have to be taken back.
-
-    Raises
-    ------
-    InputError
-        It is no number of seconds.
-
-    Examples
-    --------
-    >>> seconds_to_wait(5)
-    5.0
-    """
-    if not is_number(timeout) or not timeout >= 0:  # NaN is neither
-        raise InputError(f"timeout={timeout!r} is no number of seconds, such as 60.")
-    return float(timeout)
 
 
 def _wait(future: concurrent.futures.Future[T], timeout: float | None) -> T:

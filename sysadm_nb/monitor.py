@@ -19,6 +19,7 @@ from sysadm_nb.client.session import FrameHook
 from sysadm_nb.errors import Closed, InputError
 from sysadm_nb.job import Job
 from sysadm_nb.tables import Tables
+from sysadm_nb.tables.spans import seconds_to_wait
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -190,20 +191,20 @@ class Monitor:
         RequestRefused, RequestTimeout, ConnectionLost
         """
         self._fleet.still_open()
-        timeout = loop.seconds_to_wait(timeout)
+        timeout = seconds_to_wait(timeout)
         asked = self._fleet.request(namespace, name, args, server=server, timeout=timeout)
         return self.loop.run(asked, timeout + 5)
 
     def subscribe(self, *classes: str, server: str | None = None, timeout: float = 60.0) -> None:
         """Have events sent: ``dispatcher``, ``life-preserver``, ``system-state``; all when none is named."""
         self._fleet.still_open()
-        timeout = loop.seconds_to_wait(timeout)
+        timeout = seconds_to_wait(timeout)
         self.loop.run(self._fleet.subscribe(*classes, server=server, timeout=timeout), timeout + 5)
 
     def unsubscribe(self, *classes: str, server: str | None = None, timeout: float = 60.0) -> None:
         """Have no more events of these classes sent; of none when none is named."""
         self._fleet.still_open()
-        timeout = loop.seconds_to_wait(timeout)
+        timeout = seconds_to_wait(timeout)
         self.loop.run(self._fleet.unsubscribe(*classes, server=server, timeout=timeout), timeout + 5)
 
     def run(
@@ -238,7 +239,7 @@ class Monitor:
             of somebody who tries.
         """
         self._fleet.still_open()
-        timeout = loop.seconds_to_wait(timeout)
+        timeout = seconds_to_wait(timeout)
         lines = [commands] if isinstance(commands, str) else list(commands or ())
         if not lines or not all(isinstance(line, str) and line.strip() for line in lines):
             raise InputError("run() takes a command such as 'zpool scrub tank', or a list of them.")
@@ -280,7 +281,7 @@ class Monitor:
         RequestTimeout, ConnectionLost
         """
         self._fleet.still_open()
-        timeout = None if timeout is None else loop.seconds_to_wait(timeout)
+        timeout = None if timeout is None else seconds_to_wait(timeout)
         waiting = self._fleet.wait_for(what, process_id=process_id, server=server, timeout=timeout)
         return self.loop.run(waiting, None if timeout is None else timeout + 5)
 
@@ -323,7 +324,7 @@ class Monitor:
         from sysadm_nb.trends import sampling
 
         self._fleet.still_open()
-        timeout = loop.seconds_to_wait(timeout)
+        timeout = seconds_to_wait(timeout)
         return self.loop.run(sampling.ask(self._fleet, self._dataset_samples(), timeout / 2), timeout + 5)
 
     @property

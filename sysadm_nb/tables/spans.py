@@ -9,6 +9,8 @@ from typing import Any, Final, TypeGuard
 import numpy as np
 import pandas as pd
 
+from sysadm_nb.errors import InputError
+
 # What people and other tools write, and pandas is about to refuse or never took.
 _UNITS: Final = {"d": "D", "w": "W", "week": "W", "weeks": "W", "H": "h", "S": "s"}
 
@@ -48,3 +50,21 @@ def timespan(value: Any) -> pd.Timedelta:
     if isinstance(value, str) and not value.startswith("P"):  # ISO 8601 has units of its own
         value = re.sub("[A-Za-z]+", lambda unit: _UNITS.get(unit[0], unit[0]), value)
     return pd.Timedelta(value)
+
+
+def seconds_to_wait(timeout: Any) -> float:
+    """The seconds of a ``timeout=``, checked before anything is begun that would have to be taken back.
+
+    Raises
+    ------
+    InputError
+        It is no number of seconds.
+
+    Examples
+    --------
+    >>> seconds_to_wait(5)
+    5.0
+    """
+    if not is_number(timeout) or not timeout >= 0:  # NaN is neither
+        raise InputError(f"timeout={timeout!r} is no number of seconds, such as 60.")
+    return float(timeout)
