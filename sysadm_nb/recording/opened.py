@@ -158,28 +158,41 @@ class Recording:
         """Refresh every so many seconds in the background, until undone or closed.
 
         Views and alerts can be put on a recording that another notebook, or ``sysadm-nb record``, writes.
+        Called again, it goes on with the new pause.
 
         Returns
         -------
         callable
             Stops it.
+
+        Raises
+        ------
+        InputError
+            ``seconds`` is no number above 0.
         """
-        if self._unfollow is None:
-            handle = loop.acquire()
-            future = handle.start(_refresh_every(seconds, weakref.ref(self)))
+        if not is_number(seconds) or not seconds > 0:
+            raise InputError(f"follow({seconds!r}): pass a number of seconds, such as 1.")
+        if self._unfollow is not None:
+            self._unfollow()
+        handle = loop.acquire()
+        recording = weakref.ref(self)
+        future = handle.start(_refresh_every(seconds, recording))
 
-            def stop(wait: bool) -> None:
-                future.cancel()
-                handle.release(wait=wait)
+        def stop(wait: bool) -> None:
+            future.cancel()
+            handle.release(wait=wait)
 
-            finalizer = weakref.finalize(self, stop, wait=False)
+        finalizer = weakref.finalize(self, stop, wait=False)
 
-            def undo() -> None:
-                if finalizer.detach():
-                    stop(wait=not loop.on_loop_thread())
+        def undo() -> None:
+            if finalizer.detach():
+                followed = recording()
+                if followed is not None:
+                    followed._unfollow = None
+                stop(wait=not loop.on_loop_thread())
 
-            self._unfollow = undo
-        return self._unfollow
+        self._unfollow = undo
+        return undo
 
     def records(self, kind: str) -> pd.DataFrame:
         """What was kept beside the frames: ``incident``, ``label``, … within the selected time.

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from sysadm_nb import loop, wire
-from sysadm_nb.errors import Closed, RecordingError
+from sysadm_nb.errors import Closed, InputError, RecordingError
 from sysadm_nb.recording import file
 from sysadm_nb.recording.writer import Frame, Item, Record, Writer
+from sysadm_nb.tables.spans import is_number
 
 log = logging.getLogger("sysadm_nb.recording")
 
@@ -62,6 +63,8 @@ class Recorder:
     ------
     RecordingError
         If the file is something else, damaged, of a newer version, or cannot be made.
+    InputError
+        A bound is no number above 0.
 
     Attributes
     ----------
@@ -83,6 +86,10 @@ class Recorder:
         keep: int | None = None,
         max_queue: int = 64 * 2**20,
     ) -> None:
+        if (
+            not is_number(max_queue) or not max_queue > 0
+        ):  # compared with at each frame, where nobody would hear
+            raise InputError(f"max_queue={max_queue!r} must be a number of bytes above 0.")
         self._writer = Writer(file.locate(path), rotate_bytes=rotate_bytes, rotate_s=rotate_s, keep=keep)
         self.state = "recording"
         self.detail = ""

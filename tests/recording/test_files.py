@@ -145,6 +145,8 @@ def test_a_bound_of_files_that_is_none_is_refused_before_anything_is_written(
 ) -> None:
     with pytest.raises(sa.errors.InputError, match=f"{bound}=.* must be a number above 0"):
         Writer(tmp_path / "tank.sysadm", **{bound: value})
+    with pytest.raises(sa.errors.InputError, match=r"max_queue=.* must be a number of bytes above 0"):
+        record(FakeMonitor(), tmp_path / "tank.sysadm", max_queue=value)
     assert not any(tmp_path.iterdir())
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 import sysadm_nb as sa
 from sysadm_nb import wire
+from sysadm_nb.errors import InputError
 from sysadm_nb.recording import Recorder, reader, record
 from sysadm_nb.recording.reader import Place, Selection
 from sysadm_nb.recording.writer import Frame, Writer
@@ -233,7 +236,24 @@ def test_follow_brings_what_is_recorded_later(tmp_path: Path) -> None:
         wait_until(lambda: len(past.events) == 1)
         stop()
         stop()
+        assert "following" not in repr(past)
+        again = past.follow(0.05)  # what was stopped can be begun again
+        writer.write([Frame(state(), NOON + SECOND, "nas", "live")])
+        wait_until(lambda: len(past.events) == 2)
+        past.follow(3600)
+        writer.write([Frame(state(), NOON + 2 * SECOND, "nas", "live")])
+        time.sleep(0.5)
+        assert len(past.events) == 2, "the pause asked for last is the one that holds"
+        again()
+        assert "following" in repr(past), "what was replaced stops nothing any more"
     writer.close()
+
+
+@pytest.mark.parametrize("seconds", ["1s", 0, -1, float("nan"), None])
+def test_a_pause_that_is_none_is_refused_when_following_begins(tmp_path: Path, seconds: Any) -> None:
+    write(tmp_path / "a.sysadm", [(NOON, state())])
+    with sa.open_recording(tmp_path / "a.sysadm") as past, pytest.raises(InputError, match="such as 1"):
+        past.follow(seconds)
 
 
 def wait_until(true: object, seconds: float = 20) -> None:
