@@ -396,6 +396,13 @@ class Monitor:
         self._fleet.still_open()
         return alerts.arm(self, rules, **options)
 
+    @property
+    def armed(self) -> list[Any]:
+        """Who is on guard over it: what `arm` returned and nobody disarmed, in that order."""
+        from sysadm_nb.alerts.armed import guards_of
+
+        return guards_of(self)
+
     def dashboard(self, **options: Any) -> Any:
         """All views in one; see `sysadm_nb.widgets`."""
         from sysadm_nb import widgets

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
+import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -62,8 +64,33 @@ def arm(
     Returns
     -------
     Armed
+        On guard until ``disarm()``, or until the monitor closes, whether or not it is kept in a variable.
+
+    Warns
+    -----
+    UserWarning
+        Rules of these names watch the same source already, as after running a cell again: both will tell.
     """
-    return Armed(source, Rules([rules] if isinstance(rules, Rule) else rules), notify, remind, state)
+    rules = Rules([rules] if isinstance(rules, Rule) else rules)
+    before = guards_of(source)
+    twice = [rule.name for rule in rules if any(rule.name in guard.rules for guard in before)]
+    if twice:
+        more = f" and {len(twice) - 1} more" if len(twice) > 1 else ""
+        warnings.warn(
+            f"The rule {twice[0]!r}{more} was armed here before and still is: what fires will be told twice. "
+            "monitor.armed lists who is on guard: disarm() the earlier one. (Whom to tell can be several: "
+            "notify=[...].)",
+            stacklevel=3,
+        )
+    return Armed(source, rules, notify, remind, state)
+
+
+def guards_of(source: Any) -> list[Armed]:
+    """Who is on guard over a monitor, a recording or tables; in the order in which they were armed."""
+    return [guard for guard in list(_guards) if guard._source() is source]
+
+
+_guards: Final[list[Armed]] = []
 
 
 @dataclass
@@ -144,6 +171,7 @@ class Armed:
         except BaseException:
             self._loop.release(wait=not loop.on_loop_thread())
             raise
+        _guards.append(self)
 
     # ---- on the loop thread ----------------------------------------------------------------------------
 
@@ -448,6 +476,8 @@ class Armed:
         if not self.armed:
             return
         self.armed = False
+        with contextlib.suppress(ValueError):  # disarmed by two threads at once
+            _guards.remove(self)
         for undo in self._undo:
             undo()
         for notifier in self.notifiers:

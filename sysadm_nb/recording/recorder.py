@@ -86,9 +86,7 @@ class Recorder:
         keep: int | None = None,
         max_queue: int = 64 * 2**20,
     ) -> None:
-        if (
-            not is_number(max_queue) or not max_queue > 0
-        ):  # compared with at each frame, where nobody would hear
+        if not is_number(max_queue) or not max_queue > 0:  # first used where nobody would hear of it
             raise InputError(f"max_queue={max_queue!r} must be a number of bytes above 0.")
         self._writer = Writer(file.locate(path), rotate_bytes=rotate_bytes, rotate_s=rotate_s, keep=keep)
         self.state = "recording"

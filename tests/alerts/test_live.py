@@ -371,6 +371,35 @@ def job(tables: sa.Tables, process_id: str, state: str, at: int) -> None:
     tables.append(encode_event("dispatcher", args, at), server="nas", received=at)
 
 
+def test_a_cell_that_arms_again_warns_and_the_lost_guard_can_be_disarmed():
+    told: list[Any] = []
+    with sa.serve(sources=[]) as server, sa.connect(server) as monitor, sa.connect(server) as other:
+        monitor.arm(every_rule(), notify=told.append)  # in no variable
+        with pytest.warns(UserWarning, match=r"'full' and 8 more was armed .* monitor\.armed") as caught:
+            again = monitor.arm(every_rule(), notify=told.append)
+        assert caught[0].filename == __file__, "it points at the line that arms"
+        apart = Rules()
+        apart.add("another", table="pools", when="capacity_pct > 90")
+        third = monitor.arm(apart)  # other rules may be on guard beside: no warning
+        other.arm(every_rule())  # and the same ones over another monitor
+        lost, *rest = monitor.armed
+        assert rest == [again, third]
+        lost.disarm()
+        again.disarm()
+        monitor.arm(every_rule(), notify=told.append)
+        assert len(monitor.armed) == 2
+        assert all(guard.caught_up() for guard in monitor.armed)
+        server.publish(
+            "system-state", {"hostname": "nas", "zpools": {"tank": {"health": "DEGRADED", "capacity": "1%"}}}
+        )
+        end = time.monotonic() + 10
+        while not len(monitor.system) and time.monotonic() < end:
+            time.sleep(0.02)
+        assert all(guard.drain() for guard in monitor.armed)
+        assert [note.news[0].incident.rule for note in told] == ["sick"], "told once"
+    assert not monitor.armed and not other.armed, "closing disarms"
+
+
 def arm_twice(rules: Rules, tables: sa.Tables, later: sa.Tables, told: list[Any]) -> Any:
     """Arm, save, and arm again from what was saved."""
     with arm(tables, rules) as armed:
