@@ -115,7 +115,7 @@ class Monitor:
     @property
     def recorders(self) -> list[Any]:
         """The recordings that are being made of it."""
-        return list(self._recorders)
+        return [recorder for recorder in self._recorders if recorder.state != "closed"]
 
     @property
     def closed(self) -> bool:
@@ -377,6 +377,9 @@ class Monitor:
     def record(self, path: str | Path, **options: Any) -> Any:
         """Record every frame, word for word, into a file; see `sysadm_nb.recording.Recorder`.
 
+        Called again for the same file, as by a cell that is run again, the new recorder takes the place of
+        the old one, without a hole between them.
+
         Returns
         -------
         Recorder
@@ -386,7 +389,11 @@ class Monitor:
 
         self._fleet.still_open()
         recorder = recording.record(self, path, **options)
-        self._recorders.append(recorder)
+        before = self.recorders
+        self._recorders[:] = [*before, recorder]
+        for old in before:
+            if old.base == recorder.base:
+                old.close()
         return recorder
 
     def arm(self, rules: Any, **options: Any) -> Any:

@@ -71,6 +71,7 @@ class Place:
     frames: dict[Path, int] = field(default_factory=dict)
     notes: dict[Path, int] = field(default_factory=dict)
     twins: Twins = field(default_factory=lambda: Twins())
+    told: set[tuple[int, str]] = field(default_factory=set)  # changes of connections
 
 
 def existing_parts(path: Path) -> list[Path]:
@@ -84,7 +85,8 @@ def existing_parts(path: Path) -> list[Path]:
 def read(path: Path, selection: Selection, place: Place) -> Iterator[Entry]:
     """Yield what is new since ``place``, in order of arrival, and move ``place`` on.
 
-    The same frame written by two recorders that watched the same server comes once.
+    The same frame written by two recorders that watched the same server comes once, and so does a change of
+    a connection: whoever records into a file again writes all that the monitor knows of.
 
     Raises
     ------
@@ -106,7 +108,7 @@ def _read_part(
 ) -> Iterator[Entry]:
     (newest,) = connection.execute("SELECT coalesce(max(id), 0) FROM frames").fetchone()
     place.twins.join(connection.execute("SELECT id, started FROM recorders").fetchall())
-    waiting = collections.deque(_notes(connection, selection, place.notes.get(part, 0)))
+    waiting = collections.deque(_notes(connection, selection, place.notes.get(part, 0), place.told))
     for row in _frames(connection, selection, place.frames.get(part, 0)):
         while waiting and waiting[0].after < row.id:
             place.notes[part] = waiting[0].id
@@ -162,11 +164,16 @@ def event_names(connection: sqlite3.Connection) -> list[str]:
     return [name for (name,) in connection.execute(sql, (MANY_EVENTS + 1,))]
 
 
-def _notes(connection: sqlite3.Connection, selection: Selection, after: int) -> Iterator[Note]:
+def _notes(
+    connection: sqlite3.Connection, selection: Selection, after: int, told: set[tuple[int, str]]
+) -> Iterator[Note]:
     """Changes of the connection that belong to the selected time: gaps that reach into it as well."""
     sql = "SELECT * FROM records WHERE kind = 'connection' AND id > ? ORDER BY after, id"
     for row in connection.execute(sql, (after,)).fetchall():
         note = _note(row)
+        if (note.time, row[5]) in told:
+            continue
+        told.add((note.time, row[5]))
         times = (note.time, note.data.get("gap_start"), note.data.get("gap_end"))
         known = [time for time in times if time is not None]
         if min(known) < selection.end and max(known) >= selection.start:

@@ -53,6 +53,37 @@ def test_a_recorded_monitor_and_its_recording_have_the_same_tables(tmp_path: Pat
     assert past.connection.what.tolist()[0] == "connected"
 
 
+def test_recording_into_a_file_again_goes_on_with_it_and_nothing_is_there_twice(tmp_path: Path) -> None:
+    path = tmp_path / "nas.sysadm"
+    count = iter(range(1, 1000))
+
+    def publish() -> None:
+        for _ in range(20):
+            server.publish("life-preserver", {"message": f"New snapshot of tank/home{next(count)}"})
+
+    with sa.serve(sources=[]) as server, sa.connect(server, name="nas") as monitor:
+        first = monitor.record(path)
+        publish()
+        second = monitor.record(path)  # the cell is run again
+        publish()
+        assert first.state == "closed" and monitor.recorders == [second]
+        elsewhere = monitor.record(tmp_path / "other.sysadm")
+        assert monitor.recorders == [second, elsewhere]
+        wait_until(lambda: len(monitor.life_preserver) == 40)
+        second.close()
+        assert monitor.recorders == [elsewhere]
+        monitor.record(path)
+        publish()
+        wait_until(lambda: len(monitor.life_preserver) == 60)
+    with sa.open_recording(path) as past:
+        for name in ("events", "life_preserver", "connection"):
+            left, right = comparable(past.tables[name]), comparable(monitor.tables[name])
+            pd.testing.assert_frame_equal(left, right, obj=name)
+        past.to_parquet(tmp_path / "parquet")
+    kept = pd.read_parquet(tmp_path / "parquet" / "connection")
+    assert len(kept) == len(monitor.connection)
+
+
 def test_closing_that_is_interrupted_at_a_busy_file_goes_on_by_itself(tmp_path: Path) -> None:
     path = tmp_path / "nas.sysadm"
     with sa.serve(sources=[]) as server, sa.connect(server, name="nas") as monitor:
