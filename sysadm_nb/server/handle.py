@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sysadm_nb import loop, wire
-from sysadm_nb.errors import Closed, InputError, SysadmError
+from sysadm_nb.errors import Closed, InputError, PortRefused, SysadmError
 from sysadm_nb.server.core import EventServer, Tls
 from sysadm_nb.server.limits import Limits
 from sysadm_nb.server.source import Source, resolve
@@ -37,6 +37,15 @@ class Server:
         self._loop = loop.acquire()
         try:
             self._loop.run(server.start())
+        except PortRefused as error:
+            self._loop.release()
+            for other in list(_running):
+                if not other.closed and other._server.port == server.port:
+                    raise PortRefused(
+                        f"Port {server.port} is that of {other.url}, a server of this process that runs: "
+                        "stop() it first, as a cell that is run again has to, or choose 0 for a free port."
+                    ) from error
+            raise
         except BaseException:
             self._loop.release()
             raise

@@ -93,7 +93,13 @@ def test_the_handle_shows_how_it_stands() -> None:
 def test_a_taken_port_and_odd_arguments_are_told() -> None:
     with sa.serve(sources=[]) as server:
         port = int(server.url.rpartition(":")[2])
-        with pytest.raises(PortRefused, match=f"port {port}"):
+        with pytest.raises(
+            PortRefused, match=rf"ws://127\.0\.0\.1:{port}, a server of this process.* stop\(\) it"
+        ):
+            sa.serve(port=port, sources=[])
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        port = somebody.getsockname()[1]
+        with pytest.raises(PortRefused, match=f"port {port}.*Another server may have it"):
             sa.serve(port=port, sources=[])
     with pytest.raises(InputError, match="there is no source called 'nosuch'"):
         sa.serve(sources=["nosuch"])
