@@ -72,22 +72,29 @@ def arm(
         Rules of these names watch the same source already, as after running a cell again: both will tell.
     """
     rules = Rules([rules] if isinstance(rules, Rule) else rules)
-    before = guards_of(source)
-    twice = [rule.name for rule in rules if any(rule.name in guard.rules for guard in before)]
+    twice = told_twice(source, rules)
     if twice:
-        more = f" and {len(twice) - 1} more" if len(twice) > 1 else ""
-        warnings.warn(
-            f"The rule {twice[0]!r}{more} was armed here before and still is: what fires will be told twice. "
-            "monitor.armed lists who is on guard: disarm() the earlier one. (Whom to tell can be several: "
-            "notify=[...].)",
-            stacklevel=3,
-        )
+        warnings.warn(twice, stacklevel=3)
     return Armed(source, rules, notify, remind, state)
 
 
 def guards_of(source: Any) -> list[Armed]:
     """Who is on guard over a monitor, a recording or tables; in the order in which they were armed."""
     return [guard for guard in list(_guards) if guard._source() is source]
+
+
+def told_twice(source: Any, rules: Rules) -> str:
+    """What to say where rules of these names are on guard already; nothing where they are not."""
+    before = guards_of(source)
+    twice = [rule.name for rule in rules if any(rule.name in guard.rules for guard in before)]
+    if not twice:
+        return ""
+    more = f" and {len(twice) - 1} more" if len(twice) > 1 else ""
+    return (
+        f"The rule {twice[0]!r}{more} was armed here before and still is: what fires will be told twice. "
+        "monitor.armed lists who is on guard: disarm() the earlier one. (Whom to tell can be several: "
+        "notify=[...].)"
+    )
 
 
 _guards: Final[list[Armed]] = []

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from .. import loop
-from ..alerts import Armed, Rule, Rules, arm
+from ..alerts import Armed, Rule, Rules
+from ..alerts.armed import told_twice
 from ..alerts.files import load
 from ..errors import InputError
 from ._base import View, tables_of
@@ -162,14 +163,16 @@ class AlertLab(View):
         source = self.source
         if source is None:
             raise InputError("The monitor is gone: connect again and open a new lab.")
+        rules = Rules([self.rule])
         before, self.armed = self.armed, None
         if before is not None:
             before.disarm()
-        self.armed = arm(source, self.rule, self._notify)
+        twice = told_twice(source, rules)
+        self.armed = Armed(source, rules, self._notify, None, None)
         with self._lock:
             self.lab.state.set("armed", self.rule.name)
             told = "" if self._notify is not None else " It tells nobody: pass notify= to AlertLab."
-            self.lab.state.set("note", f"“{self.rule.name}” is armed.{told}")
+            self.lab.state.set("note", f"“{self.rule.name}” is armed.{told} {twice}".strip())
         self._send_now()
 
     def do_disarm(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 import sysadm_nb as sa
 from sysadm_nb import loop
 from sysadm_nb.alerts import Rules, arm
+from sysadm_nb.alerts.armed import guards_of
 from sysadm_nb.errors import SysadmError
 from sysadm_nb.widgets import alert_lab_model
 from sysadm_nb.widgets._base import PERIOD_S
@@ -224,6 +225,28 @@ def test_the_loop_thread_goes_on_while_the_lab_works(tables, monkeypatch, do):
         go_on.set()
         lab.close()
         handle.release()
+
+
+def test_a_lab_takes_the_place_of_its_own_guard_and_tells_of_another_ones(tables):
+    """As after the lab's cell was run again: the guard of the first lab is still there."""
+    first, second = sa.AlertLab(tables), sa.AlertLab(tables)
+
+    def pressed(lab: sa.AlertLab) -> str:
+        lab._loop.run(lab.do_arm())
+        return str(lab.lab.state.values["note"])
+
+    try:
+        assert "twice" not in pressed(first)
+        assert "twice" not in pressed(first)  # moved and armed again: one guard
+        assert len(guards_of(tables)) == 1
+        assert "'my rule' was armed here before and still is" in pressed(second)
+        assert guards_of(tables) == [first.armed, second.armed]
+    finally:
+        for lab in (first, second):
+            if lab.armed is not None:
+                lab.armed.disarm()
+            lab.close()
+    assert guards_of(tables) == []
 
 
 def test_rows_that_came_again_are_no_past():
