@@ -12,33 +12,24 @@ from sysadm_nb.wire import parse_percent, parse_size
 
 NAN: Final = math.nan
 
-_DATE = re.compile(r"([A-Za-z]{3} [A-Za-z]{3} +\d{1,2} \d\d:\d\d:\d\d)(?: ([A-Za-z+\-0-9:]+))? (\d{4}): ")
-# How a message begins, the whole of it, and the action. The last ones are what our own servers tell
-# beyond the real ones (sysadm_nb/server/life_preserver/notices.py).
-_KINDS: Final = tuple(
-    (beginning, re.compile(pattern, re.DOTALL), action)
-    for beginning, pattern, action in (
-        ("New ", r"New snapshot of (?P<dataset>.+)", "created"),
-        ("Starting ", r"Starting replication for (?P<dataset>.+)", "started"),
-        ("Finished ", r"Finished replication for (?P<dataset>.+)", "finished"),
-        (
-            "Replicating ",
-            r"Replicating (?P<dataset>.+?): (?P<sent>\S+)/(?P<total>\S+)(?: \((?P<percent>[0-9.,]+) ?%\))?",
-            "progress",
-        ),
-        (
-            ("Replication Failed ", "Failed "),
-            r"(?:Replication Failed for|Failed (?:creating )?(?:a )?snapshot (?:of|on)) (?P<dataset>[^\n]+)"
-            r"(?:\nLogfile available at: (?P<logfile>.*))?",
-            "failed",
-        ),
-        ("Failed ", r"Failed deleting snapshot (?P<dataset>.+)", "failed"),
-        (
-            ("Deleted ", "Skipped "),
-            r"(?:(?:Deleted|Skipped deleting) snapshot|Skipped replication for) (?P<dataset>.+)",
-            "other",
-        ),
-    )
+_DATE = re.compile(r"([A-Za-z]{3} [A-Za-z]{3} +\d{1,2} \d\d:\d\d):(\d\d)(?: ([A-Za-z+\-0-9:]+))? (\d{4}): ")
+_UTC: Final = frozenset(("UTC", "GMT", "Z", "+00", "+0000"))
+# How a message begins that names a dataset and nothing else, and the action. The last ones are what our own
+# servers tell beyond the real ones (sysadm_nb/server/life_preserver/notices.py).
+_BEGINNINGS: Final = (
+    ("New snapshot of ", "created"),
+    ("Starting replication for ", "started"),
+    ("Finished replication for ", "finished"),
+    ("Failed deleting snapshot ", "failed"),
+    ("Deleted snapshot ", "other"),
+    ("Skipped deleting snapshot ", "other"),
+    ("Skipped replication for ", "other"),
+)
+_PROGRESS = re.compile(r"Replicating (.+?): (\S+)/(\S+)(?: \(([0-9.,]+) ?%\))?", re.DOTALL)
+_FAILED = re.compile(
+    r"(?:Replication Failed for|Failed (?:creating )?(?:a )?snapshot (?:of|on)) ([^\n]+)"
+    r"(?:\nLogfile available at: (.*))?",
+    re.DOTALL,
 )
 
 
@@ -58,43 +49,39 @@ def read_notice(message: str) -> Notice:
     date = _DATE.match(message)
     wall, zoned = None, False
     if date is not None:
-        day, zone, year = date.groups()
-        wall = _wall(day, year)
-        zoned = zone in ("UTC", "GMT", "Z", "+00", "+0000")
+        minute, second, zone, year = date.groups()
+        wall = _minute(minute, year)
+        if wall is not None:
+            wall = wall + int(second) * 1_000_000 if second < "60" else None
+        zoned = zone in _UTC
         message = message[date.end() :]
     message = message.strip()
-    for beginning, pattern, action in _KINDS:
-        if not message.startswith(beginning):
-            continue
-        match = pattern.fullmatch(message)
-        if match is None:
-            continue
-        dataset = match["dataset"].strip().partition("@")[0] or None
-        if action == "progress":
-            sent, total = parse_size(match["sent"]), parse_size(match["total"])
-            percent = parse_percent(match["percent"])
-            if percent != percent and total:
-                percent = 100.0 * sent / total
-            return action, dataset, sent, total, percent, None, wall, zoned
-        logfile = (match["logfile"] or None) if "logfile" in pattern.groupindex else None
-        return action, dataset, NAN, NAN, NAN, logfile, wall, zoned
+    for beginning, action in _BEGINNINGS:
+        if message.startswith(beginning):
+            return action, _dataset(message[len(beginning) :]), NAN, NAN, NAN, None, wall, zoned
+    match = _PROGRESS.fullmatch(message)
+    if match is not None:
+        sent, total = parse_size(match[2]), parse_size(match[3])
+        percent = parse_percent(match[4])
+        if percent != percent and total:
+            percent = 100.0 * sent / total
+        return "progress", _dataset(match[1]), sent, total, percent, None, wall, zoned
+    match = _FAILED.fullmatch(message)
+    if match is not None:
+        return "failed", _dataset(match[1]), NAN, NAN, NAN, match[2] or None, wall, zoned
     return "other", None, NAN, NAN, NAN, None, wall, zoned
 
 
-def _wall(text: str, year: str) -> int | None:
-    midnight = _day(text[:-9], year)
-    hours, minutes, seconds = int(text[-8:-6]), int(text[-5:-3]), int(text[-2:])
-    if midnight is None or hours > 23 or minutes > 59 or seconds > 59:
-        return None
-    return midnight + (hours * 3600 + minutes * 60 + seconds) * 1_000_000
+def _dataset(name: str) -> str | None:
+    return name.strip().partition("@")[0] or None
 
 
 @lru_cache(1000)
-def _day(text: str, year: str) -> int | None:
+def _minute(text: str, year: str) -> int | None:
     # Not strptime: it reads the names of months in whatever language the notebook runs.
-    _, month, day = text.split()
+    _, month, day, time = text.split()
     try:
-        moment = datetime(int(year), _MONTHS.index(month.lower()) + 1, int(day))
+        moment = datetime(int(year), _MONTHS.index(month.lower()) + 1, int(day), int(time[:2]), int(time[3:]))
     except ValueError:
         return None
     return (moment - datetime(1970, 1, 1)) // datetime.resolution
