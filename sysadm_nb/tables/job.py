@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, Final
 
 from sysadm_nb.tables.columns import NAT, Row
@@ -12,8 +13,21 @@ NAN: Final = math.nan
 SEPARATOR: Final = " && "
 RETURN_CODES: Final = "return_codes/"
 CONTEXT: Final = ("process_id", "state", "time_started", "current_cmd", "cmd_list")
+Step = tuple[str, str, float, str | None]
+"""A command, its state, return code and log."""
 Lead = tuple[int, int, int, str, str]
 """``(seq, time, received, server, origin)`` of a frame, times in microseconds."""
+
+
+def _plan(commands: tuple[str, ...]) -> tuple[list[str], tuple[tuple[str, str], ...], bool]:
+    """Commands, their keys, and whether each stands once and none is called like a key."""
+    keys = tuple([(command, RETURN_CODES + command) for command in commands])
+    return list(commands), keys, len({*CONTEXT, *commands}) == len(CONTEXT) + len(commands)
+
+
+# Servers run the same commands again and again: what is kept of them is kept once for all jobs.
+_shared_plan: Final = lru_cache(1000)(_plan)
+_SHARED: Final = 1000  # characters: longer commands are not kept beyond their job
 
 
 class Job:
@@ -23,11 +37,9 @@ class Job:
         "action",
         "bare_seen",
         "commands",
-        "context",
         "current",
         "ended",
         "event_system",
-        "expected",
         "finished",
         "key",
         "keys",
@@ -68,7 +80,9 @@ class Job:
         self.action: str | None = None
         self.commands: list[str] | None = None
         self.plain = False  # each command once, and none called like a key
-        self.keys: list[tuple[str, str]] = []  # of each command, the keys of its log and of its return code
+        self.keys: tuple[
+            tuple[str, str], ...
+        ] = ()  # of each command, the keys of its log and of its return code
         self.current: str | None = None
         self.logs: dict[str, CommandLog] = {}
         self.large = 0  # characters by which logs exceed an even share of what is kept of all
@@ -86,31 +100,36 @@ class Job:
         self.shaped = 0  # the version that last changed more than the percentage and the logs
         self.settled = False
         self.ended = ""  # text of commands that ended since the last delta: it may come again
-        # How an event looks that brings only more log of the current command, or another percentage:
-        self.context: tuple[Any, ...] | None = None  # its cells that stay the same
-        self.repeated: list[tuple[str, str, str, object]] = []  # the logs and codes that come again
-        self.expected = 0  # how many keys it has
+        # The details of an event that brings only more log of the current command, but for that log:
+        self.repeated: dict[str, Any] | None = None
 
     def set_commands(self, commands: list[str]) -> None:
-        self.commands = commands
-        self.keys = [(command, RETURN_CODES + command) for command in commands]
-        self.plain = len({*CONTEXT, *commands}) == len(CONTEXT) + len(commands)
+        plan = _shared_plan if sum(map(len, commands)) <= _SHARED else _plan
+        self.commands, self.keys, self.plain = plan(tuple(commands))
 
-    def expect_delta(self, details: dict[str, Any]) -> None:
-        """Remember what the next event has to repeat to bring only more log or another percentage."""
-        commands, current = self.commands, self.current
+    def expects_delta(self, details: dict[str, Any]) -> bool:
+        """Whether an event like this one again brings more log or another percentage, and nothing else."""
+        current, logs = self.current, self.logs
         if not self.plain or current is None or self.server_started is None or self.ended:
-            return
-        logs = self.logs
-        log = logs.get(current)
-        if (log is not None and log.complete) or details.get("state") != "running":
-            return
-        done = [(c, key, logs[c]) for c, key in self.keys if c != current and c in logs]
-        if any(not ended.complete or ended.cut for _, _, ended in done):
-            return
-        self.context = (details.get("process_id"), "running", self.server_started, current, commands)
-        self.repeated = [(command, ended.text, key, ended.code) for command, key, ended in done]
-        self.expected = len(CONTEXT) + 2 * len(done) + (log is not None)
+            return False
+        if details.get("state") != "running" or details.get("time_started") != self.server_started:
+            return False
+        keys = len(CONTEXT)
+        for command, code_key in self.keys:
+            log = logs.get(command)
+            if log is None:
+                continue
+            if command not in details:
+                return False
+            if command == current:
+                keys += 1
+                if log.complete:
+                    return False
+            else:
+                keys += 2
+                if not log.complete or log.cut or code_key not in details:
+                    return False
+        return len(details) == keys
 
     def new_log(self, command: str, limit: int) -> CommandLog:
         """Begin the log of a command, where ``limit`` characters are kept of all commands' together.
@@ -131,8 +150,12 @@ class Job:
     def commands_done(self) -> float:
         if self.commands is None:
             return NAN
-        logs = self.logs
-        return float(sum(1 for c in self.commands if c in logs and logs[c].return_code is not None))
+        done = 0
+        for command in self.commands:
+            log = self.logs.get(command)
+            if log is not None and log.return_code is not None:
+                done += 1
+        return float(done)
 
     @property
     def current_command(self) -> str | None:
@@ -155,7 +178,11 @@ class Job:
 
     @property
     def log(self) -> str:
-        return "".join([self.logs[c].text for c in dict.fromkeys(self.commands or ()) if c in self.logs])
+        logs = self.logs
+        commands = self.commands or []
+        return "".join(
+            [logs[c].text for c in (commands if self.plain else dict.fromkeys(commands)) if c in logs]
+        )
 
     @property
     def kept(self) -> int:
@@ -169,9 +196,11 @@ class Job:
         return bool(self.logs) and all(log.complete for log in self.logs.values())
 
     @property
-    def steps(self) -> list[tuple[str, str, float, str | None]]:
+    def steps(self) -> list[Step]:
         """For each command: its text, state, return code and log."""
         commands = self.commands or []
+        if self.state == "finished":
+            return [_ended(command, self.logs.get(command)) for command in commands]
         current = self.current_command
         places = [index for index, command in enumerate(commands) if command == current]
         at = places[-1] if places else -1
@@ -191,8 +220,6 @@ class Job:
                 state = "running"
             elif code is not None or index < at:
                 state = "finished"
-            elif self.state == "finished":
-                state = "skipped" if log is None else "finished"
             else:
                 state = waiting
             text = None if log is None else log.text
@@ -236,6 +263,13 @@ class Job:
             (*lead, step, command, state, code, text, self.key)
             for step, (command, state, code, text) in enumerate(self.steps, 1)
         ]
+
+
+def _ended(command: str, log: CommandLog | None) -> Step:
+    """A command of a job that has ended."""
+    if log is None:
+        return command, "skipped", NAN, None
+    return command, "finished", NAN if log.return_code is None else float(log.return_code), log.text
 
 
 _COPIED: Final = (
@@ -288,7 +322,7 @@ class JobView:
     failed: bool
     log_complete: bool
     updates: int
-    steps: list[tuple[str, str, float, str | None]]
+    steps: list[Step]
     version: int
 
     def __init__(self, job: Job) -> None:

@@ -19,7 +19,7 @@ class CommandLog:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._start = ""  # of the head
-        self._new: list[str] = []  # what came since: joining at each delta would be quadratic
+        self._new: list[str] | None = None  # what came since: joining at each delta would be quadratic
         self.tail = ""
         self.cut = 0
         self.length = 0  # of all that was printed, as far as known
@@ -31,24 +31,26 @@ class CommandLog:
     def head(self) -> str:
         """The text up to where it was cut."""
         new = self._new
-        if new:
-            self._start += "".join(new)
-            new.clear()
+        if new is not None:
+            self._start = "".join([self._start, *new])
+            self._new = None
         return self._start
 
     @head.setter
     def head(self, text: str) -> None:
         self._start = text
-        self._new.clear()
+        self._new = None
 
     def append(self, text: str) -> None:
         self.length = length = self.length + len(text)
         if length <= self.limit:
             new = self._new
+            if new is None:
+                self._new = [text]
+                return
             new.append(text)
             if len(new) > 64 + (length >> 10):  # tiny deltas: a list of them takes more than their text
-                self._start += "".join(new)
-                new.clear()
+                self.head = self.head
             return
         self._fill(text)
 

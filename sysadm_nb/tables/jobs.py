@@ -20,13 +20,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from functools import lru_cache
-from operator import itemgetter
 from typing import Any, Final
 
 from sysadm_nb.tables.columns import NAT
 from sysadm_nb.tables.job import CONTEXT, NAN, RETURN_CODES, Job, Lead
 from sysadm_nb.tables.joblog import already_sent
 from sysadm_nb.wire import dump_json, one_line, parse_percent, parse_time
+from sysadm_nb.wire.events import Dispatcher
 
 _QUARTER: Final = 15 * 60 * 1_000_000
 _SECOND: Final = 1_000_000
@@ -53,19 +53,20 @@ class Jobs:
         self.changed: OrderedDict[int, Job] = OrderedDict()  # every remembered run, last changed last
         self.unsettled: dict[int, Job] = {}  # runs whose rows in the table are missing or old
         self.offsets: dict[str, int] = {}  # server: how far its wall clock is ahead of UTC, in µs
+        self.expecting: dict[tuple[str, str], Job] = {}  # runs of which just more log is expected
         self.numbered: dict[tuple[str, str], int] = {}  # runs that were counted before these, by process id
         self._next_key = 1
         self._forget_at = keep + max(keep // 4, 1)
 
     # -- events ------------------------------------------------------------------------------------
 
-    def take(self, args: dict[str, Any], lead: Lead) -> Job | None:
+    def take(self, said: Dispatcher | None, lead: Lead) -> Job | None:
         """Take one dispatcher event's arguments.
 
         Parameters
         ----------
-        args : dict
-            In any of the forms seen: flat, or with ``process_details``.
+        said : Dispatcher or None
+            In any of the forms seen: flat, or with ``process_details``. It is taken apart.
         lead : tuple
             ``(seq, time, received, server, origin)`` of the frame, times in microseconds.
 
@@ -74,97 +75,125 @@ class Jobs:
         Job or None
             The run it speaks of; ``None`` if it names no process.
         """
-        if args.__class__ is not dict:
+        if said is None:
             return None
-        details: dict[str, Any] = args.get("process_details")  # type: ignore[assignment]
-        nested = details.__class__ is dict
-        if not nested:
-            details = args
-        elif "current_cmd" in details:
-            job = self._delta(args, details, lead)
+        details: dict[str, Any] = said.details
+        nested = said.__class__ is Dispatcher
+        process_id: Any = details.get("process_id")
+        if nested and "current_cmd" in details:
+            job = self._delta(said, process_id, lead)
             if job is not None:
                 return job
-        state: Any = args.get("state") if nested else details.get("state")
+        state: Any = said.state
         started: Any = details.get("time_started")
         if started.__class__ is not str:
             started = None
         listed = details.get("cmd_list")
-        commands: list[str] | None
-        if listed.__class__ is list:
-            commands = [c if c.__class__ is str else dump_json(c) for c in listed]
+        job = self._only_run(process_id, state, listed, started, details, lead)
+        if job is not None:
+            commands = job.commands if listed is not None else None
+            bare = not nested and commands is None
         else:
-            commands = _commands_without_list(details, listed)
-        process_id = details.get("process_id")
-        if commands is not None and ("state" in commands or "process_id" in commands):
-            state, process_id = self._untangle(args, details, commands, lead[3])
-        if process_id is None:
-            process_id = args.get("process_id")
-        if state.__class__ is not str:
-            state = details.get("state")
-            state = state if isinstance(state, str) else "unknown"
-        if process_id.__class__ is not str:
+            if listed.__class__ is list:
+                commands = [c if c.__class__ is str else dump_json(c) for c in listed]
+            else:
+                commands = _commands_without_list(details, listed)
+            if commands is not None and ("state" in commands or "process_id" in commands):
+                state, process_id = self._untangle(said, commands, lead[3])
             if process_id is None:
+                process_id = said.process_id
+            if state.__class__ is not str:
+                state = details.get("state")
+                state = state if isinstance(state, str) else "unknown"
+            if process_id.__class__ is not str:
+                if process_id is None:
+                    return None
+                process_id = dump_json(process_id)
+            bare = not nested and commands is None
+            job = self._find(process_id, state, commands, started, bare, details, lead)
+            if job is None:
                 return None
-            process_id = dump_json(process_id)
-        bare = not nested and commands is None
-        job = self._find(process_id, state, commands, started, bare, details, lead)
-        if job is None:
-            return None
-        if commands is not None and job.commands != commands:
-            job.set_commands(commands)
+            if commands is not None and job.commands != commands:
+                job.set_commands(commands)
+        if job.repeated is not None:
+            self._differ(job)
         if not bare:
-            self._read_class_fields(job, args)
+            self._read_class_fields(job, said)
         if state == "running":
             job.bare_seen = True
         self._read_times(job, state, details, started, lead)
         if commands is not None and state != "pending":
             self._read_logs(job, details, state == "finished")
         job.state = state
-        job.current = job.context = None
+        job.current = None
         if state == "finished":
-            job.ended, job.repeated = "", []
+            job.ended = ""
         elif state == "running":
             current = details.get("current_cmd")
             if current.__class__ is str:
                 job.current = current
-                job.expect_delta(details)
+                if nested and job.expects_delta(details):
+                    self._expect(job, details)
         what = job.action or job.current or (job.commands[0] if job.commands else "")
         job.told = (NAN, None, job.process_id, _summary(state, what[:500]))
         job.updates += 1
         self._reshape(job)
         return job
 
-    def _delta(self, args: dict[str, Any], details: dict[str, Any], lead: Lead) -> Job | None:
+    def _only_run(
+        self,
+        process_id: Any,
+        state: Any,
+        listed: Any,
+        started: str | None,
+        details: dict[str, Any],
+        lead: Lead,
+    ) -> Job | None:
+        """The run an event speaks of where there is but one, and the event goes on with it in plain words.
+
+        Where :meth:`_find` would say the same, at a fraction of the cost.
+        """
+        if process_id.__class__ is not str or lead[4] == "backfill":
+            return None
+        runs = self.runs.get((lead[3], process_id))
+        if runs is None or len(runs) > 1:
+            return None
+        job = runs[0]
+        if job.state != "running" and job.state != "pending":
+            return None
+        if listed is None:  # two keys: the bare event that a real server sends once for each run
+            return job if state == "running" and len(details) == 2 and not job.bare_seen else None
+        if listed != job.commands or not job.plain or (state != "running" and state != "finished"):
+            return None
+        return job if started is None or job.server_started is None or started == job.server_started else None
+
+    def _delta(self, said: Dispatcher, process_id: Any, lead: Lead) -> Job | None:
         """Take the commonest event by a shorter way: more log, or another percentage, of the one run.
 
         Everything else is as it was in the event before. ``None`` where it is not so.
         """
-        try:
-            context = _context(details)
-            (job,) = self.runs[lead[3], context[0]]
-        except (KeyError, ValueError, TypeError):  # unknown, several runs, not even a name
+        if process_id.__class__ is not str:
             return None
+        job = self.expecting.get((lead[3], process_id))
+        if job is None:
+            return None
+        details = said.details
+        current: str = job.current  # type: ignore[assignment]
+        delta = details.pop(current, None)
         if (
-            context != job.context
-            or len(details) != job.expected
-            or args.get("state") != "running"
-            or args.get("action") != job.action
-            or args.get("event_system") != job.event_system
+            details != job.repeated
+            or said.state != "running"
+            or said.action != job.action
+            or said.event_system != job.event_system
+            or (delta is not None and (delta.__class__ is not str or current not in job.logs))
         ):
+            if delta is not None:
+                details[current] = delta
             return None
-        for command, text, code_key, code in job.repeated:
-            if details.get(command) != text or details.get(code_key) != code:
-                return None
-        current: str = context[3]
-        log = job.logs.get(current)
-        if log is not None:
-            delta = details.get(current)
-            if delta.__class__ is not str:
-                return None
-            if delta:
-                log.append(delta)
-        if "percent_done" in args:
-            self._read_percent(job, args)
+        if delta:
+            job.logs[current].append(delta)
+        if said.percent_done is not None:
+            self._read_percent(job, said)
         if lead[1] > job.last_time:
             job.last_time = lead[1]
         job.last_received = lead[2]
@@ -172,24 +201,39 @@ class Jobs:
         self._touch(job)
         return job
 
-    def _untangle(
-        self, args: dict[str, Any], details: dict[str, Any], commands: list[str], server: str
-    ) -> tuple[Any, Any]:
+    def _expect(self, job: Job, details: dict[str, Any]) -> None:
+        """Remember an event's details: what is like them brings nothing but more log, or a percentage."""
+        where = job.server, job.process_id
+        if len(self.runs[where]) == 1:
+            details.pop(job.current, None)  # type: ignore[arg-type]
+            for command, log in job.logs.items():
+                if command in details:
+                    details[command] = log.text  # the same text, kept once
+            job.repeated = details
+            self.expecting[where] = job
+
+    def _differ(self, job: Job) -> None:
+        """Something about a run is no more as it was when more log was expected of it."""
+        job.repeated = None
+        self.expecting.pop((job.server, job.process_id), None)
+
+    def _untangle(self, said: Dispatcher, commands: list[str], server: str) -> tuple[Any, Any]:
         """State and process id where a command has one of these very names.
 
         Such a command's log was appended to the value that stood there; the state is written again at
         the end, the process id is not.
         """
+        details, nested = said.details, said.__class__ is Dispatcher
         state, process_id = details.get("state"), details.get("process_id")
         if "state" in commands and isinstance(state, str) and state not in _STATES:
-            outer = args.get("state")
+            outer = said.state
             known = [s for s in _STATES if state.startswith(s)]
-            state = outer if args is not details and isinstance(outer, str) else known[0] if known else state
+            state = outer if nested and isinstance(outer, str) else known[0] if known else state
             if "time_finished" in details:
                 state = "finished"
         if "process_id" in commands and isinstance(process_id, str):
-            outer = args.get("process_id")
-            if args is not details and isinstance(outer, str):
+            outer = said.process_id
+            if nested and isinstance(outer, str):
                 process_id = outer
             else:
                 text = process_id
@@ -260,6 +304,8 @@ class Jobs:
         runs = self.runs.get(where)
         if runs is None:
             runs = self.runs[where] = []
+        for other in runs:
+            self._differ(other)
         before = runs[-1].run if runs else self.numbered.get(where, 0)
         job = Job(self._next_key, process_id, before + 1, lead)
         self._next_key += 1
@@ -278,17 +324,17 @@ class Jobs:
         self.changed.move_to_end(key)
         self.unsettled[key] = job
 
-    def _read_class_fields(self, job: Job, args: dict[str, Any]) -> None:
-        system, action = args.get("event_system"), args.get("action")
+    def _read_class_fields(self, job: Job, said: Dispatcher) -> None:
+        system, action = said.event_system, said.action
         if system.__class__ is str:
             job.event_system = system
         if action.__class__ is str:
             job.action = action
-        if "percent_done" in args:
-            self._read_percent(job, args)
+        if said.percent_done is not None:
+            self._read_percent(job, said)
 
-    def _read_percent(self, job: Job, args: dict[str, Any]) -> None:
-        percent = parse_percent(args["percent_done"])
+    def _read_percent(self, job: Job, said: Dispatcher) -> None:
+        percent = parse_percent(said.percent_done)
         if percent == percent:
             job.percent_done = percent
 
@@ -301,11 +347,11 @@ class Jobs:
         lead: Lead,
     ) -> None:
         time, server = lead[1], lead[3]
-        job.last_time = max(job.last_time, time)
+        if time > job.last_time:
+            job.last_time = time
         job.last_received = lead[2]
-        finished = details.get("time_finished")
         if state == "finished":
-            moment = self._moment(finished, server, time, True)
+            moment = self._moment(details.get("time_finished"), server, time, True)
             # Without a start by the same clock the two would not make a duration.
             job.finished = time if moment is None or started is None else moment
         if started is not None:
@@ -319,7 +365,7 @@ class Jobs:
         elif state == "running" and job.started == NAT:
             job.started = time
             job.start_seen = lead[4] != "last"
-        if job.finished != NAT and job.started != NAT and job.started > job.finished:
+        if job.started > job.finished and job.finished != NAT:
             job.started = job.finished  # whole seconds on one side, microseconds on the other
 
     def _moment(self, text: Any, server: str, now: int, fresh: bool, seen: int | None = None) -> int | None:
@@ -405,6 +451,7 @@ class Jobs:
             if job.state != "finished" and (job.commands is None or job.commands == commands):
                 if job.commands == commands and job.state != "unknown":
                     return job
+                self._differ(job)
                 job.set_commands(commands)
                 if job.state == "unknown":
                     job.state = state
@@ -424,6 +471,7 @@ class Jobs:
         for job in self.runs.get((lead[3], process_id), []):
             if job.run > after:
                 if job.commands is None:
+                    self._differ(job)
                     job.set_commands(commands)
                     self._reshape(job)
                 return job
@@ -438,6 +486,7 @@ class Jobs:
             if where == server:
                 for job in runs:
                     if job.state in ("pending", "running"):
+                        self._differ(job)
                         job.state = "unknown"
                         self._reshape(job)
 
@@ -464,6 +513,7 @@ class Jobs:
         if len(self.changed) - len(gone) > 2 * self.keep:
             gone = settled[:excess]
         for job in gone:
+            self._differ(job)
             del self.changed[job.key]
             where = (job.server, job.process_id)
             runs = self.runs[where]
@@ -485,8 +535,6 @@ class Jobs:
         return iter(self.changed.values())
 
 
-# What must be as it was for an event to bring nothing but more log or another percentage.
-_context: Final = itemgetter(*CONTEXT)
 _parse_time: Final = lru_cache(1000)(parse_time)
 
 

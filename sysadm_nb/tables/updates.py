@@ -11,6 +11,7 @@ from sysadm_nb.tables.jobs import Jobs
 from sysadm_nb.tables.schema import LEAD
 from sysadm_nb.tables.store import Store
 from sysadm_nb.wire import parse_json
+from sysadm_nb.wire.events import dispatcher
 
 LOG_LIMIT: Final = 2**16
 """Characters of a job's log in a row of the updates. Every row has the whole log so far, and there is
@@ -50,8 +51,7 @@ def job_updates(
     servers, origins = (told[name].astype("str").tolist() for name in ("server", "origin"))
     leads = zip(told["seq"].tolist(), *times, servers, origins, strict=True)
     for lead, text in zip(leads, told["args"].tolist(), strict=True):
-        args = parse_json(text)
-        job = jobs.take(args, lead) if isinstance(args, dict) else None
+        job = jobs.take(dispatcher(parse_json(text)), lead)
         if job is not None:
             store.add((*lead, *job.row(logs)[5:]))
             jobs.unsettled.clear()

@@ -38,6 +38,21 @@ class SystemState(msgspec.Struct, gc=False):
     updates: Any = None
 
 
+class Dispatcher(msgspec.Struct, gc=False):
+    """Arguments of a dispatcher event of a subsystem's job, as far as anybody reads them."""
+
+    details: Any = msgspec.field(name="process_details", default=None)
+    state: Any = None
+    process_id: Any = None
+    action: Any = None
+    event_system: Any = None
+    percent_done: Any = None
+
+
+class FlatDispatcher(Dispatcher, gc=False):
+    """The same of a generic job: ``details`` are all of the arguments."""
+
+
 class LifePreserver(msgspec.Struct, gc=False):
     """Arguments of a life-preserver event."""
 
@@ -77,6 +92,22 @@ def system_state(args: Any) -> SystemState:
     )
 
 
+def dispatcher(args: Any) -> Dispatcher | None:
+    """Read the arguments of a dispatcher event from plain values; ``None`` where they are no object."""
+    if not isinstance(args, dict):
+        return None
+    details = args.get("process_details")
+    flat = not isinstance(details, dict)
+    return (FlatDispatcher if flat else Dispatcher)(
+        args if flat else details,
+        args.get("state"),
+        args.get("process_id"),
+        args.get("action"),
+        args.get("event_system"),
+        args.get("percent_done"),
+    )
+
+
 def life_preserver(args: Any) -> LifePreserver:
     """Read the arguments of a life-preserver event from plain values, whatever their types are."""
     if not isinstance(args, dict):
@@ -85,15 +116,34 @@ def life_preserver(args: Any) -> LifePreserver:
     return LifePreserver(message if isinstance(message, str) else "", args.get("priority"), args.get("class"))
 
 
-# Decoders for the text of the arguments alone. An event's dispatcher arguments have commands for keys:
-# nothing can be typed about them.
-TYPED: Final[dict[str, Callable[[str | bytes], Any]]] = {
-    "dispatcher": msgspec.json.Decoder(dict[str, Any]).decode,
+_read_details: Final = msgspec.json.Decoder(Dispatcher).decode
+_read_flat: Final = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def read_dispatcher(text: str) -> Dispatcher | None:
+    """Read the JSON text of a dispatcher event's arguments.
+
+    A subsystem's job brings its log twice, in the details and in a field of its class (``pkg_log``); what
+    nobody reads is not decoded. A flat event has commands for keys: nothing can be typed about them.
+
+    Raises
+    ------
+    msgspec.DecodeError
+        It is not the JSON of an object, or one that Python's reader has to be asked about.
+    """
+    said = _read_details(text)
+    return said if said.details.__class__ is dict else dispatcher(_read_flat(text))
+
+
+# Decoders for the text of the arguments alone.
+TYPED: Final[dict[str, Callable[[str], Any]]] = {
+    "dispatcher": read_dispatcher,
     "system-state": msgspec.json.Decoder(SystemState).decode,
     "life-preserver": msgspec.json.Decoder(LifePreserver).decode,
 }
 
 LOOSE: Final[dict[str, Callable[[Any], Any]]] = {
+    "dispatcher": dispatcher,
     "system-state": system_state,
     "life-preserver": life_preserver,
 }

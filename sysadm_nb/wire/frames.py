@@ -57,8 +57,9 @@ class Event(msgspec.Struct, eq=False, gc=False):
     args : object
         The arguments as Python values.
     said : object
-        The arguments typed: a :class:`~sysadm_nb.wire.events.SystemState`, a
-        :class:`~sysadm_nb.wire.events.LifePreserver`, or the same as ``args`` for other events.
+        The arguments typed: a :class:`~sysadm_nb.wire.events.Dispatcher`, a
+        :class:`~sysadm_nb.wire.events.SystemState` or a :class:`~sysadm_nb.wire.events.LifePreserver`;
+        the same as ``args`` for other events.
     id : object
         As sent: ``""`` from real servers.
     time : int or None
@@ -253,7 +254,7 @@ class _End(NamedTuple):
     name: str
     text: str
     length: int
-    read: Callable[[str | bytes], Any]
+    read: Callable[[str], Any]
 
 
 _ENDS: Final = {
@@ -318,8 +319,15 @@ def _decode_envelope(frame: str | bytes) -> Message:
     try:
         envelope = _read_envelope(frame)
         text = str(envelope.args, "utf-8")
-        args = parse_json(text) if text else None
         time = None if envelope.time is None else _microseconds(envelope.time)
+        if envelope.namespace == "events":
+            name = _CANONICAL.get(envelope.name)
+            if name in TYPED:
+                try:
+                    return Event(name, text, TYPED[name](text), envelope.id, time)
+                except msgspec.DecodeError:
+                    pass
+        args = parse_json(text) if text else None
         return _classify(envelope.namespace, envelope.name, envelope.id, args, text, time)
     except (msgspec.DecodeError, UnicodeError, RecursionError, NotJson):
         return _decode_slowly(frame)

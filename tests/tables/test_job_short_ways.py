@@ -6,12 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sysadm_nb.tables.jobs import Jobs
+from sysadm_nb.wire.events import dispatcher
 
 
 class LongWay(Jobs):
     """Takes every event for one about which nothing is known."""
 
-    def _delta(self, args, details, lead):
+    def _delta(self, said, process_id, lead):
+        return None
+
+    def _only_run(self, process_id, state, listed, started, details, lead):
         return None
 
 
@@ -81,10 +85,9 @@ def arguments(changes, form):
 def test_every_run_looks_the_same(stream):
     short, long = Jobs(2**20), LongWay(2**20)
     for number, (changes, form, origin) in enumerate(stream):
-        args = arguments(changes, form)
         time = 1_795_418_100_000_000 + number - 5 * (origin == "backfill")
         lead = (number, time, time, "nas", origin)
-        job, other = short.take(args, lead), long.take(args, lead)
+        job, other = (jobs.take(dispatcher(arguments(changes, form)), lead) for jobs in (short, long))
         assert (job is None) == (other is None)
         if job is not None:
             assert repr(job.row()) == repr(other.row())
@@ -103,8 +106,8 @@ def test_more_log_and_percentages_take_the_short_way(monkeypatch):
     details["cmd_list"] = ["make"]
     for number, (log, percent) in enumerate(((None, "1%"), ("a\n", "2%"), ("b\n", "3%"), ("c\n", "3%"))):
         said = details if log is None else details | {"make": log}
-        args = {"process_details": said, "state": "running", "percent_done": percent}
-        job = jobs.take(args, (number, number, number, "nas", "live"))
+        args = {"process_details": dict(said), "state": "running", "percent_done": percent}
+        job = jobs.take(dispatcher(args), (number, number, number, "nas", "live"))
     assert [job is not None for job in taken] == [False, False, True, True]
     assert job.log == "a\nb\nc\n" and job.percent_done == 3 and job.shaped == 2
 
@@ -116,6 +119,6 @@ def test_the_first_log_after_a_command_that_said_nothing():
     for kind in (Jobs, LongWay):
         jobs = kind(2**20)
         for number, said in enumerate((quiet, quiet, details, details | {"make install": "c\n"})):
-            args = ARGS | {"process_details": said}
-            job = jobs.take(args, (number, number, number, "nas", "live"))
+            args = ARGS | {"process_details": dict(said)}
+            job = jobs.take(dispatcher(args), (number, number, number, "nas", "live"))
         assert job.log == "b\nc\n"

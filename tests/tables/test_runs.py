@@ -101,3 +101,18 @@ def test_a_list_that_was_on_its_way_starts_nothing_again_where_the_servers_clock
     listed = {"jobs": {"no_queue": {"scrub": {"commands": [COMMAND], "state": "running"}}}}
     tables.append(wire.encode("rpc", "response", listed, "q1"), server="nas", received=now + 1000)
     assert runs(tables) == [(1, "finished")]
+
+
+def test_a_run_that_was_lost_runs_again_when_more_log_comes():
+    tables = Tables()
+    details = {"process_id": "p", "state": "running", "time_started": "2026-11-23T07:15:43"}
+    details |= {"cmd_list": ["make"], "current_cmd": "make"}
+    args = {"state": "running", "event_system": "sysadm/pkg"}
+    for log in ("a\n", "b\n", "c\n"):
+        said = args | {"process_details": details | {"make": log}}
+        tables.append(wire.encode_event("dispatcher", said), server="nas")
+        if log == "b\n":
+            tables.lose_jobs("nas")
+            assert tables.jobs["state"].tolist() == ["unknown"]
+    assert tables.jobs["state"].tolist() == ["running"]
+    assert tables.jobs["log"].tolist() == ["a\nb\nc\n"]

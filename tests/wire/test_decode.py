@@ -147,6 +147,40 @@ def test_wrong_types_in_a_system_state():
     assert event.args["zpools"]["tank"] == 7
 
 
+# What servers send, with anything in its place.
+pool = st.dictionaries(
+    st.sampled_from(["size", "capacity", "health", "size_bytes", "frag", "x"]), json_values
+)
+told = st.fixed_dictionaries(
+    {},
+    optional={
+        "process_details": st.dictionaries(st.sampled_from(["process_id", "state", "ls"]), json_values),
+        "state": st.sampled_from(["running", "finished"]) | json_values,
+        "zpools": st.dictionaries(st.sampled_from(["tank", "ä"]), pool) | json_values,
+        "hostname": st.just("nas") | json_values,
+        "message": st.text() | json_values,
+        "class": json_values,
+    },
+)
+
+
+@given(st.sampled_from(["dispatcher", "system-state", "life-preserver"]), told | json_values)
+def test_the_order_of_keys_does_not_matter(name, args):
+    """Real servers sort them; the document does not, and such frames are read another way."""
+    text = wire.dump_json(args)
+    event = wire.decode(wire.encode_event(name, args))
+    other = wire.decode(f'{{"namespace":"events","name":"{name}","id":"","args":{text}}}')
+    assert isinstance(event, wire.Event) and isinstance(other, wire.Event)
+    assert event.text == other.text
+    assert repr(event.said) == repr(other.said)
+
+
+def test_what_nobody_reads_of_a_job_is_checked_all_the_same():
+    frame = '{"args":{"pkg_log":"\\x","process_details":{}},"id":"","name":"dispatcher","namespace":"events"}'
+    assert isinstance(wire.decode(frame), wire.Malformed)
+    assert isinstance(wire.decode(frame.replace("\\x", "\\n")), wire.Event)
+
+
 @given(json_values)
 def test_any_json_value(value):
     message = wire.decode(json.dumps(value))
