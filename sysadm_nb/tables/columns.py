@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -35,6 +36,14 @@ _JOINED: Final = 64
 _MANY_CATEGORIES: Final = 1000
 
 
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """Cells for a column, each of them for several rows: what all pools of one sample share."""
+
+    values: Sequence[Any]
+    counts: Sequence[int]
+
+
 class Numbers:
     """A growing array of one dtype. Views handed out keep the old buffer when it is replaced."""
 
@@ -45,18 +54,25 @@ class Numbers:
         self.start = 0
         self.end = 0
 
-    def extend(self, values: Sequence[Any]) -> None:
-        count = len(values)
-        if self.end + count > len(self.buffer):
-            live = self.end - self.start
+    def extend(self, values: Sequence[Any] | Repeated) -> None:
+        if isinstance(values, Repeated):
+            cells = np.empty(len(values.values), self.buffer.dtype)
+            _pack(values.values, cells)
+            cells = np.repeat(cells, values.counts)
+            self._room(len(cells))[:] = cells
+        else:
+            _pack(values, self._room(len(values)))
+
+    def _room(self, count: int) -> np.ndarray[Any, Any]:
+        """The place of as many new rows."""
+        start, end = self.end, self.end + count
+        if end > len(self.buffer):
+            live = start - self.start
             grown = np.empty(max(2 * (live + count), 64), self.buffer.dtype)
-            grown[:live] = self.buffer[self.start : self.end]
-            self.buffer, self.start, self.end = grown, 0, live
-        # struct takes numbers out of a list several times as fast as numpy does.
-        dtype = self.buffer.dtype
-        kind = dtype.char if dtype.char in "?bhid" else "q"
-        struct.pack_into(f"{count}{kind}", self.buffer.data, self.end * dtype.itemsize, *values)
-        self.end += count
+            grown[:live] = self.buffer[self.start : start]
+            self.buffer, self.start, start, end = grown, 0, live, live + count
+        self.end = end
+        return self.buffer[start:end]
 
     def drop(self, count: int) -> None:
         self.start += count
@@ -72,6 +88,12 @@ class Numbers:
 
     def shown(self, values: np.ndarray[Any, Any]) -> Any:
         return values
+
+
+def _pack(values: Sequence[Any], place: np.ndarray[Any, Any]) -> None:
+    # struct takes numbers out of a list several times as fast as numpy does.
+    kind = place.dtype.char
+    struct.pack_into(f"{len(values)}{kind if kind in '?bhid' else 'q'}", place.data, 0, *values)
 
 
 class Times(Numbers):
@@ -108,12 +130,6 @@ class Categories(Numbers):
 
     def encode(self, values: Sequence[str | None]) -> list[int]:
         codes = self.codes
-        first = values[0]
-        # one server, one origin: the rule rather than the exception
-        if values[-1] == first and values.count(first) == len(values):
-            if first not in codes:
-                codes[first] = len(codes) - 1
-            return [codes[first]] * len(values)
         try:
             return list(map(codes.__getitem__, values))
         except KeyError:
@@ -127,12 +143,20 @@ class Categories(Numbers):
         self._fit()
         return np.array(codes, self.buffer.dtype)
 
-    def extend(self, values: Sequence[Any]) -> None:
-        encoded = self.encode(values)
+    def extend(self, values: Sequence[Any] | Repeated) -> None:
+        names: Sequence[str | None] = values.values if isinstance(values, Repeated) else values
+        counts = values.counts if isinstance(values, Repeated) else None
+        count = len(names) if counts is None else sum(counts)
+        # one server, one origin: the rule rather than the exception
+        same = names[-1] == names[0] and names.count(names[0]) == len(names)
+        encoded = self.encode(names[:1] if same else names)
         self._fit()
-        if self.end + len(values) > len(self.buffer) and len(self.codes) > _MANY_CATEGORIES:
+        if self.end + count > len(self.buffer) and len(self.codes) > _MANY_CATEGORIES:
             encoded = self._forget_unused(encoded)
-        super().extend(encoded)
+        if same:
+            self._room(count)[:] = encoded[0]
+        else:
+            super().extend(encoded if counts is None else Repeated(encoded, counts))
 
     def _fit(self) -> None:
         highest = len(self.codes) - 2
@@ -188,7 +212,7 @@ class Text:
         self.waiting += values
         # Short text waits for more: large chunks need no merging. Where there is a limit, it may be long.
         if self.limit is not None:
-            self.size += sum(map(len, filter(None, values)))
+            self.size += sum([len(value) for value in values if value is not None])
         if len(self.waiting) >= _CHUNK_ROWS or self.size >= _CHUNK_BYTES:
             self._store()
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from itertools import chain, repeat
+from collections.abc import Sequence
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
 
-from sysadm_nb.tables.columns import Categories, Text
-from sysadm_nb.tables.job import Lead
+from sysadm_nb.tables.columns import Categories, Repeated, Text
 from sysadm_nb.tables.schema import ORIGINS
 from sysadm_nb.tables.store import Store
 from sysadm_nb.wire import parse_priority
@@ -29,25 +29,23 @@ class PoolStore(Store):
 
     def __init__(self, max_rows: int) -> None:
         super().__init__("pools", max_rows)
-        self._samples: list[Any] = []  # cells of one sample after the other
-        self._waiting = 0
         self._latest: dict[tuple[str, str], SimpleNamespace] = {}
         self._seen = 0  # rows that went into `_latest`
 
-    @property
-    def waiting(self) -> int:
-        return self._waiting
+    def take(self, leads: Sequence[Sequence[Any]], samples: Sequence[dict[str, Pool]]) -> None:
+        """Take what frames say of all pools of a host.
 
-    def add_sample(self, lead: Lead, hostname: str | None, pools: dict[str, Pool]) -> None:
-        """Take what one frame says of all pools of a host."""
-        self._samples.extend((*lead, hostname, pools))
-        self._waiting += len(pools)
-
-    def flush(self) -> None:
-        if self._waiting:
-            waiting, self._waiting = self._waiting, 0
-            samples, self._samples = self._samples, []
-            self._extend(pool_columns(samples), waiting)
+        Parameters
+        ----------
+        leads : sequence of sequences
+            What every row begins with, column by column, for each sample: the frame's lead and the host.
+        samples : sequence of dict
+            The pools by name.
+        """
+        counts = list(map(len, samples))
+        count = sum(counts)
+        if count:
+            self.extend([*(Repeated(cells, counts) for cells in leads), *pool_columns(samples)], count)
 
     def _trim(self, slack: int = 0) -> None:
         if self.added - self.max_rows > max(self.first, self._seen):
@@ -98,58 +96,32 @@ class PoolStore(Store):
         return list(cells)
 
 
-def pool_columns(cells: list[Any]) -> list[Any]:
-    """Columns of the ``pools`` table, in its order, from the cells of many samples.
-
-    A sample is the five cells of its lead, the name of the host, and the pools by name.
+def pool_columns(samples: Sequence[dict[str, Pool]]) -> list[Any]:
+    """Columns of the ``pools`` table, from that of the pool's name on, from many samples.
 
     Column by column costs a third of what row by row does: it is what bounds the rate of ingest.
-
-    A server that does not know the CKPOINT column of a newer ``zpool list`` takes every later value for
-    its neighbour's: a health word stands in ``altroot`` then. The values are put back, and the row says so.
     """
-    samples: list[dict[str, Pool]] = cells[6::7]
-    counts = [len(pools) for pools in samples]
-    leads = [list(chain.from_iterable(map(repeat, cells[first::7], counts))) for first in range(6)]
     names = list(chain.from_iterable(samples))
-    flat = list(chain.from_iterable([pools.values() for pools in samples]))
-    expandsz, frag = [p.expandsz for p in flat], [p.frag for p in flat]
-    dedup, health = [p.dedup for p in flat], [p.health for p in flat]
-    capacity = [p.capacity for p in flat]
+    flat = list(chain.from_iterable(map(dict.values, samples)))
+    count = len(flat)
+    size, alloc, free = [p.size for p in flat], [p.alloc for p in flat], [p.free for p in flat]
+    frag, expandsz, dedup = [p.frag for p in flat], [p.expandsz for p in flat], [p.dedup for p in flat]
+    altroot, health, capacity = (
+        [p.altroot for p in flat],
+        [p.health for p in flat],
+        [p.capacity for p in flat],
+    )
     if None in capacity:
-        capacity = [p.cap if c is None else c for p, c in zip(flat, capacity, strict=True)]
-    altroot = [None if p.altroot == "-" else p.altroot for p in flat]
-    repaired = [False] * len(flat)
-    if altroot.count(None) < len(flat):
-        for row, root in enumerate(altroot):
-            if root is None:
-                continue
-            if _is_health(root) and not _is_health(health[row]):
-                repaired[row] = True
-                expandsz[row], frag[row], capacity[row] = frag[row], capacity[row], dedup[row]
-                dedup[row], health[row], root = health[row], root, None
-            altroot[row] = text_or_none(root)
-    size, alloc = SIZES.of_all([p.size for p in flat]), SIZES.of_all([p.alloc for p in flat])
-    free, expand = SIZES.of_all([p.free for p in flat]), SIZES.of_all(expandsz)
-    used = PERCENTS.of_all(capacity)
-    for row, p in enumerate(flat) if any(p.size_bytes is not None for p in flat) else ():
-        if p.size_bytes is None:
-            continue
-        try:
-            size[row] = exact = float(p.size_bytes)
-            if p.free_bytes is not None:
-                free[row] = float(p.free_bytes)
-            if p.expandsz_bytes is not None:
-                expand[row] = float(p.expandsz_bytes)
-            if p.alloc_bytes is not None:
-                alloc[row] = float(p.alloc_bytes)
-                if exact > 0:
-                    used[row] = 100.0 * alloc[row] / exact
-        except OverflowError:  # hundreds of digits are a number in JSON, and none here: what is shown stands
-            continue
-    priorities = [p.priority for p in flat]
+        capacity = [p.cap if p.capacity is None else p.capacity for p in flat]
+    repaired = [False] * count
+    if altroot.count("-") < count:
+        shifted = (expandsz, frag, capacity, dedup, health, altroot)
+        repaired = [_put_back(row, *shifted) for row in range(count)]
+    size, alloc, free = SIZES.of_all(size), SIZES.of_all(alloc), SIZES.of_all(free)
+    expand, used = SIZES.of_all(expandsz), PERCENTS.of_all(capacity)
+    if [p.size_bytes for p in flat].count(None) < count:
+        size, alloc, free, expand, used = _exact(flat, size, alloc, free, expand, used)
     return [
-        *leads,
         names,
         size,
         alloc,
@@ -158,11 +130,63 @@ def pool_columns(cells: list[Any]) -> list[Any]:
         PERCENTS.of_all(frag),
         used,
         RATIOS.of_all(dedup),
-        altroot,
-        [h if h.__class__ is str and h in HEALTH else _other_health(h) for h in health],
-        [NAN if p is None else parse_priority(p)[0] for p in priorities],
+        [None if root == "-" else text_or_none(root) for root in altroot],
+        [word if word.__class__ is str and word in HEALTH else _other_health(word) for word in health],
+        [NAN if said is None else parse_priority(said)[0] for said in [p.priority for p in flat]],
         repaired,
     ]
+
+
+def _put_back(
+    row: int,
+    expandsz: list[Any],
+    frag: list[Any],
+    capacity: list[Any],
+    dedup: list[Any],
+    health: list[Any],
+    altroot: list[Any],
+) -> bool:
+    """Put values back that stand in their neighbours' columns, and say whether they did.
+
+    A server that does not know the CKPOINT column of a newer ``zpool list`` takes every later value for
+    its neighbour's: a health word stands in ``altroot`` then.
+    """
+    if not _is_health(altroot[row]) or _is_health(health[row]):
+        return False
+    expandsz[row], frag[row], capacity[row] = frag[row], capacity[row], dedup[row]
+    dedup[row], health[row], altroot[row] = health[row], altroot[row], None
+    return True
+
+
+def _exact(flat: list[Pool], *shown: list[float]) -> list[list[float]]:
+    """Take the bytes that our own servers send beside the display values, which show three digits.
+
+    ``shown`` are the sizes, what is allocated, free and for expansion, and the percentage of the capacity.
+    """
+    columns = np.array(shown)
+    told = np.array(
+        [
+            _numbers([p.size_bytes for p in flat]),
+            _numbers([p.alloc_bytes for p in flat]),
+            _numbers([p.free_bytes for p in flat]),
+            _numbers([p.expandsz_bytes for p in flat]),
+        ]
+    )
+    there = ~np.isnan(told) & ~np.isnan(told[0])
+    columns[:4][there] = told[there]
+    size, alloc = told[:2]
+    known = there[1] & (size > 0)
+    with np.errstate(all="ignore"):  # of numbers beyond all reason the percentage is infinite
+        columns[4][known] = 100.0 * alloc[known] / size[known]
+    numbers: list[list[float]] = columns.tolist()
+    return numbers
+
+
+def _numbers(values: list[int | float | None]) -> np.ndarray[Any, Any]:
+    try:
+        return np.array([NAN if value is None else value for value in values], "float64")
+    except OverflowError:  # hundreds of digits are a number in JSON, and none here
+        return np.array(SIZES.of_all(values))
 
 
 def _is_health(value: Any) -> bool:

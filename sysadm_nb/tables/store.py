@@ -12,11 +12,15 @@ import pyarrow as pa
 
 from sysadm_nb.tables.columns import Categories, Column, Numbers, Row, Text, frame_of, make_column
 from sysadm_nb.tables.schema import ORIGINS, SCHEMA, VOCABULARY
+from sysadm_nb.tables.states import Told
 
 FLUSH_EVERY: Final = 1024
-"""Rows gathered before they go into the columns: building columns in batches is what makes it fast."""
+"""Frames gathered before they go into the columns: building columns in batches is what makes it fast."""
 
 KEY: Final = "_key"
+
+_TOLD: Final = 4  # priority, level, subject, summary
+_EVENT_CELLS: Final = 8  # lead, name, what is told, arguments
 
 
 class Store:
@@ -80,9 +84,9 @@ class Store:
         if cells:
             columns = [cells[first::width] for first in range(width)]
             cells.clear()
-            self._extend(columns, len(columns[0]))
+            self.extend(columns, len(columns[0]))
 
-    def _extend(self, columns: Iterable[Sequence[Any]], count: int) -> None:
+    def extend(self, columns: Iterable[Any], count: int) -> None:
         for column, values in zip(self.columns.values(), columns, strict=True):
             column.extend(values)
         in_order = self._ordered_until == self.added
@@ -91,7 +95,7 @@ class Store:
             times = self.columns["time"].values()[-count:]
             if times[0] >= self._newest and bool((times[1:] >= times[:-1]).all()):
                 self._ordered_until = self.added
-                self._newest = times[-1]
+                self._newest = int(times[-1])
         self._frame = None
         # Putting a keyed store in order costs as much as it has rows: not for a few beyond the bound.
         self._trim(slack=self.max_rows // 8 if self.keyed else 0)
@@ -159,7 +163,7 @@ class Store:
         for name, column in self.columns.items():
             column.replace(ordered[name])
         self._ordered_until = self.added
-        self._newest = ordered["time"][-1]
+        self._newest = int(ordered["time"][-1])
 
     def _ordered_copy(self) -> dict[str, Any]:
         # The copy holds codes and text: when a code changed its meaning or text was given up, start anew.
@@ -195,6 +199,33 @@ class Store:
             else:
                 out[name] = np.array(cells, column.buffer.dtype)
         return out
+
+
+class EventStore(Store):
+    """The rows of the events table.
+
+    What it says of an event waits as one cell, or is put off: a missing one stands for the next of ``told``.
+    """
+
+    def __init__(self, max_rows: int, max_text: int | None = None) -> None:
+        super().__init__("events", max_rows, max_text)
+        self.told: list[Told] = []
+
+    @property
+    def waiting(self) -> int:
+        return len(self.cells) // _EVENT_CELLS
+
+    def flush(self) -> None:
+        cells = self.cells
+        if cells:
+            *front, told, text = (cells[first::_EVENT_CELLS] for first in range(_EVENT_CELLS))
+            cells.clear()
+            later = iter(self.told)
+            told = [next(later) if said is None else said for said in told]
+            self.told.clear()
+            # not zip(*told): an iterator for each row makes the garbage collector run
+            columns = [[said[column] for said in told] for column in range(_TOLD)]
+            self.extend([*front, *columns, text], len(text))
 
 
 def _select(values: Any, keep: np.ndarray[Any, Any]) -> Any:

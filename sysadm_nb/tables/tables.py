@@ -8,7 +8,7 @@ import time as clock
 from collections.abc import Callable
 from datetime import datetime
 from types import SimpleNamespace
-from typing import Any, Final, TypeAlias, TypeVar, overload
+from typing import Any, Final, TypeVar, overload
 
 import pandas as pd
 
@@ -19,7 +19,8 @@ from sysadm_nb.tables.jobs import Jobs
 from sysadm_nb.tables.notices import read_notice
 from sysadm_nb.tables.pools import PoolStore
 from sysadm_nb.tables.schema import ORIGINS, SCHEMA
-from sysadm_nb.tables.store import FLUSH_EVERY, Store
+from sysadm_nb.tables.states import Told, system_columns
+from sysadm_nb.tables.store import FLUSH_EVERY, EventStore, Store
 from sysadm_nb.wire import (
     Event,
     Malformed,
@@ -32,7 +33,7 @@ from sysadm_nb.wire import (
     parse_priority,
     to_microseconds,
 )
-from sysadm_nb.wire.events import LifePreserver, SystemState, pools_loosely
+from sysadm_nb.wire.events import LifePreserver, pools_loosely
 from sysadm_nb.wire.units import MAX_TIME, MIN_TIME, text_or_none
 
 NAN: Final = math.nan
@@ -45,8 +46,6 @@ _WAITING_TEXT: Final = 2**24
 """Bytes of text gathered at most before they go into the columns, where they are counted."""
 
 T = TypeVar("T")
-Told: TypeAlias = tuple[float, str | None, str | None, str]
-"""What the events table says of an event: priority, level, subject, summary."""
 _NO_JOB: Final[Told] = (NAN, None, None, "of a run that has ended, or of no process")
 
 
@@ -87,7 +86,7 @@ class Tables:
         self.max_rows = max_rows
         self._max_text = max_text
         self._waiting_text = min(max_text // 8, _WAITING_TEXT)
-        self._row_bytes = max(self._waiting_text // FLUSH_EVERY, 1)  # longer frames count as several rows
+        self._row_bytes = max(self._waiting_text // FLUSH_EVERY, 1)  # what a row counts as, beside its text
         self._text_seen = 0  # when job logs were last counted
         self._lock = threading.RLock()
         self._pools = PoolStore(max_rows)
@@ -99,9 +98,11 @@ class Tables:
         self._jobs = Jobs(max_log, keep=min(10_000, max_rows))
         self._hostnames: dict[str, str] = {}
         self._peers: dict[str, set[str]] = {}
-        self._rows_since_flush = 0
-        self._add_event = self._stores["events"].add
-        self._add_system = self._stores["system"].add
+        self._room = self._waiting_text  # for what may still come before it goes into the columns
+        self._stores["events"] = self._events = EventStore(max_rows, max_text)
+        self._states: list[Any] = []  # system-state events that wait, cell after cell: lead and state
+        self._add_state = self._states.extend
+        self._add_event = self._events.add
         self._add_notice = self._stores["life_preserver"].add
 
     # -- writing -------------------------------------------------------------------------------------
@@ -149,21 +150,23 @@ class Tables:
                 if time is None or not MIN_TIME <= time <= MAX_TIME:
                     time = received
                 self._seq = seq = self._seq + 1
-                lead = (seq, time, received, server, origin)
                 name = message.name
+                told: Told | None
                 if name == "dispatcher":
-                    job = self._jobs.take(message.said, lead)
+                    job = self._jobs.take(message.said, (seq, time, received, server, origin))
                     told = _NO_JOB if job is None else job.told
                 elif name == "system-state":
-                    told = self._take_system_state(message.said, lead)
+                    self._add_state((seq, time, received, server, origin, message.said))
+                    told = None  # it waits for _take_states
                 elif name == "life-preserver":
-                    lead, told = self._take_life_preserver(message.said, lead, message.time is None)
+                    lead = (seq, time, received, server, origin)
+                    time, told = self._take_life_preserver(message.said, lead, message.time is None)
                 elif name == "bridge":
-                    told = self._take_bridge(message.said, lead)
+                    told = self._take_bridge(message.said, (seq, time, received, server, origin))
                 else:
                     told = _told_by_other(message.said)
-                self._add_event((*lead, name, *told, message.text))
-                self._rows_since_flush += 1 + len(frame) // self._row_bytes
+                self._add_event((seq, time, received, server, origin, name, told, message.text))
+                self._room -= len(frame) + self._row_bytes
             elif message.__class__ is Malformed:
                 self._append_strange("malformed", message.reason, message.text, received, server, origin)
             elif message.__class__ is Request:
@@ -173,7 +176,7 @@ class Tables:
                 self._append_strange("request", what, args, received, where, origin)
             elif message.__class__ is Reply and message.args.__class__ is dict:
                 self._append_reply(message, received, server)
-            if self._rows_since_flush >= FLUSH_EVERY:
+            if self._room < 0:
                 self._flush()
         return message
 
@@ -181,46 +184,36 @@ class Tables:
         self, name: str, what: str, text: str | None, received: int, server: str, origin: str
     ) -> None:
         self._seq += 1
-        lead = (self._seq, received, received, server, origin)
-        self._add_event((*lead, name, NAN, None, None, what, text))
-        self._rows_since_flush += 1 + len(text or "") // self._row_bytes
+        told = (NAN, None, None, what)
+        self._add_event((self._seq, received, received, server, origin, name, told, text))
+        self._room -= len(text or "") + self._row_bytes
 
-    def _take_system_state(self, state: SystemState, lead: Lead) -> Told:
-        hostname = text_or_none(state.hostname)
-        if hostname is not None:
-            self._hostnames[lead[3]] = hostname
-        priority, level = parse_priority(state.priority)
-        pools = state.zpools
-        count = len(pools)
-        if count:
-            self._pools.add_sample(lead, hostname, pools)
-            self._rows_since_flush += count
-        changed, updates = state.hostnamechanged, state.updates
-        self._add_system(
-            (
-                *lead,
-                hostname,
-                changed is not None and is_true(changed),
-                priority,
-                level,
-                count,
-                # ``noupdates``, ``updatesavailable``, ``rebootrequired`` …, wherever the server puts it
-                text_or_none(updates.get("status") if updates.__class__ is dict else updates),
-            )
+    def _take_states(self) -> None:
+        """Make rows of the system-state events that wait."""
+        cells = self._states
+        if not cells:
+            return
+        leads, states = [cells[first::6] for first in range(5)], cells[5::6]
+        cells.clear()
+        columns, told = system_columns(states)
+        self._events.told += told
+        self._stores["system"].extend([*leads, *columns], len(states))
+        hostnames = columns[0]
+        self._hostnames.update(
+            (s, name) for s, name in zip(leads[3], hostnames, strict=True) if name is not None
         )
-        return priority, level, hostname, ", ".join(pools) if 0 < count <= 4 else _pool_count(count)
+        self._pools.take([*leads, hostnames], [state.zpools for state in states])
 
-    def _take_life_preserver(self, said: LifePreserver, lead: Lead, undated: bool) -> tuple[Lead, Told]:
+    def _take_life_preserver(self, said: LifePreserver, lead: Lead, undated: bool) -> tuple[int, Told]:
+        """When it happened, and what `events` says of it."""
         notice = read_notice(said.message)
         action, dataset, *_, wall, zoned = notice
         priority, level = parse_priority(said.priority)
-        if undated and wall is not None:
-            lead = (lead[0], self._moment(wall, zoned, lead), *lead[2:])
+        time = self._moment(wall, zoned, lead) if undated and wall is not None else lead[1]
         kind = text_or_none(said.kind)
-        self._add_notice((*lead, kind, *notice[:6], priority, level, said.message))
-        self._rows_since_flush += 1
+        self._add_notice((lead[0], time, *lead[2:], kind, *notice[:6], priority, level, said.message))
         what = one_line(said.message) if action == "other" else f"{kind or 'event'} {action}"
-        return lead, (priority, level, dataset, what)
+        return time, (priority, level, dataset, what)
 
     def _moment(self, wall: int, zoned: bool, lead: Lead) -> int:
         """When a wall clock without a zone showed this; the arrival, where that cannot be worked out."""
@@ -244,7 +237,6 @@ class Tables:
         for peer in sorted(before - now.keys()):
             add((*lead, peer, "left"))
         self._peers[lead[3]] = set(now)
-        self._rows_since_flush += len(now)
         return NAN, None, None, f"{len(now)} connections"
 
     def _append_reply(self, reply: Reply, received: int, server: str) -> None:
@@ -253,9 +245,10 @@ class Tables:
         if isinstance(listed, dict) and listed:
             self._seq += 1
             lead = (self._seq, received, received, server, "polled")
-            pools = pools_loosely(listed)
-            self._pools.add_sample(lead, self._hostnames.get(server), pools)
-            self._rows_since_flush += len(pools)
+            self._take_states()
+            self._pools.take(
+                [[cell] for cell in (*lead, self._hostnames.get(server))], [pools_loosely(listed)]
+            )
         queues = reply.args.get("jobs")
         if isinstance(queues, dict):
             self._take_job_list(queues, received, server)
@@ -303,7 +296,7 @@ class Tables:
             self._stores["connection"].add(
                 (self._seq, now, now, server, origin, what, start, end, detail or None)
             )
-            self._rows_since_flush += 1
+            self._room -= self._row_bytes
 
     def add_run(self, server: str, process_id: str, commands: list[str], after: int) -> int:
         """Note that a server took a request to run commands; returns which run of the process id that is.
@@ -321,7 +314,8 @@ class Tables:
             self._jobs.lose(server)
 
     def _flush(self) -> None:
-        self._rows_since_flush = 0
+        self._room = self._waiting_text
+        self._take_states()
         for store in self._stores.values():
             store.flush()
         jobs = self._jobs
@@ -364,6 +358,7 @@ class Tables:
             raise InputError(f"there is no table {name!r}; there are {', '.join(SCHEMA)}")
         store = self._stores[name]
         with self._lock:
+            self._take_states()
             if not store.keyed:
                 return store.snapshot()
             unsettled = self._jobs.unsettled
@@ -385,7 +380,9 @@ class Tables:
         """Rows ever appended to a table: what changed since is new. For jobs, the number of changes."""
         if name in ("jobs", "commands"):
             return self._jobs.version
-        return self._stores[name].count
+        with self._lock:
+            self._take_states()
+            return self._stores[name].count
 
     def since(self, name: str, count: int = 0) -> tuple[int, pd.DataFrame]:
         """Rows that came after the first ``count``, in order of arrival, and the new count.
@@ -396,6 +393,7 @@ class Tables:
             raise InputError("rows of jobs change; read them with job_changes()")
         store = self._stores[name]
         with self._lock:
+            self._take_states()
             frame = store.since(count)
             return store.count, frame
 
@@ -433,6 +431,7 @@ class Tables:
     def latest_pools(self) -> dict[tuple[str, str], SimpleNamespace]:
         """The newest sample of each pool by ``(server, pool)``: the columns as attributes, times in µs."""
         with self._lock:
+            self._take_states()
             return self._pools.latest()
 
     def offset(self, server: str) -> int | None:
@@ -443,6 +442,7 @@ class Tables:
     def dropped(self) -> dict[str, int]:
         """What the memory bound took: rows gone, by table, and texts given up, as ``TABLE.text``."""
         with self._lock:
+            self._take_states()
             out = {name: store.dropped for name, store in self._stores.items() if store.dropped}
             return out | {f"{n}.text": s.dropped_text for n, s in self._stores.items() if s.dropped_text}
 
@@ -456,18 +456,9 @@ def _behind(server: str, peer: str | None) -> str:
     return server if peer is None else f"{server}/{peer}" if server else peer
 
 
-def _pool_count(count: int) -> str:
-    return f"{count} pools" if count else "no pools"
-
-
 def _told_by_other(args: Any) -> Told:
     if not isinstance(args, dict):
         return NAN, None, None, "unknown event"
     message = args.get("message")
     what = one_line(message) if isinstance(message, str) else "unknown event"
     return (*parse_priority(args.get("priority")), None, what)
-
-
-def is_true(value: Any) -> bool:
-    """``"true"`` and ``true`` alike."""
-    return value is True or (value.__class__ is str and value.lower() == "true")

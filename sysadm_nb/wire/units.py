@@ -77,6 +77,9 @@ class Memo(dict[object, float]):
 
     def of_all(self, values: Sequence[object]) -> list[float]:
         """The values of many texts: what a column is made of."""
+        first = values[0]
+        if first.__class__ is str and first == values[-1] and values.count(first) == len(values):
+            return [self[first]] * len(values)
         try:
             return list(map(self.__getitem__, values))
         except TypeError:
@@ -262,6 +265,18 @@ def parse_priority(value: object) -> tuple[float, str | None]:
             _priorities.clear()
         _priorities[value] = result
     return result
+
+
+def parse_priorities(values: Sequence[object]) -> list[tuple[float, str | None]]:
+    """Number and level of many priorities.
+
+    >>> parse_priorities(["6 - Critical", 9])
+    [(6.0, 'Critical'), (9.0, 'Urgent')]
+    """
+    try:
+        return list(map(_priorities.__getitem__, values))  # type: ignore[arg-type]
+    except (KeyError, TypeError):
+        return list(map(parse_priority, values))
 
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
