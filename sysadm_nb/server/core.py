@@ -387,9 +387,10 @@ class EventServer:
     def publish_frame(self, name: str, text: str) -> None:
         """Send a frame word for word, to those who are subscribed to ``name``; call it on the loop."""
         message = wire.decode(text)
-        if isinstance(message, wire.Event) and isinstance(message.args, dict):
+        args = message.args if isinstance(message, wire.Event) else None
+        if isinstance(message, wire.Event) and isinstance(args, dict):
             time = self._clock() if message.time is None else message.time
-            self._logs.add_event(name, message.args, message.text.encode("utf-8", "replace"), time)
+            self._logs.add_event(name, args, message.text.encode("utf-8", "replace"), time)
         self._hub.publish(name, text)
 
     def keep_last(self, name: str, text: str | None) -> None:
