@@ -1,6 +1,8 @@
 """The protocol, pure: no socket, no clock, no pandas."""
 
-from sysadm_nb.wire.frames import (
+from sysadm_nb.wire.frames import decode, decode_request, encode, encode_error, encode_event
+from sysadm_nb.wire.jsontext import NotJson, dump_json, parse_json, scrub
+from sysadm_nb.wire.messages import (
     CLASSES,
     ERROR_MESSAGES,
     EVENT_NAMES,
@@ -9,20 +11,10 @@ from sysadm_nb.wire.frames import (
     Event,
     Malformed,
     Message,
-    NotJson,
     Reply,
     Request,
-    decode,
-    decode_request,
-    dump_json,
-    encode,
-    encode_error,
-    encode_event,
-    encode_relay,
-    parse_json,
-    scrub,
-    split_relay,
 )
+from sysadm_nb.wire.relay import encode_relay, split_relay
 from sysadm_nb.wire.units import (
     LEVELS,
     format_priority,

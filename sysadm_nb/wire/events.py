@@ -135,6 +135,16 @@ def read_dispatcher(text: str) -> Dispatcher | None:
     return said if said.details.__class__ is dict else dispatcher(_read_flat(text))
 
 
+class _Envelope(msgspec.Struct, gc=False):
+    namespace: str
+    name: str
+    args: msgspec.Raw = msgspec.Raw()
+    id: Any = ""
+    time: str | None = None
+
+
+read_envelope: Final = msgspec.json.Decoder(_Envelope).decode
+
 # Decoders for the text of the arguments alone.
 TYPED: Final[dict[str, Callable[[str], Any]]] = {
     "dispatcher": read_dispatcher,
