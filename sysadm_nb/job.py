@@ -11,7 +11,7 @@ from sysadm_nb.client.fleet import Fleet
 from sysadm_nb.tables.spans import seconds_to_wait
 
 if TYPE_CHECKING:
-    from sysadm_nb.tables.job import JobView
+    from sysadm_nb.tables.jobview import JobView
 
 TAIL = 12
 

@@ -24,7 +24,7 @@ from sysadm_nb.tables.spans import seconds_to_wait
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sysadm_nb.tables.job import JobView
+    from sysadm_nb.tables.jobview import JobView
     from sysadm_nb.trends.sampling import DatasetSamples
 
 __all__ = ["Monitor", "ServerState"]

@@ -26,7 +26,7 @@ from sysadm_nb.errors import (
     SysadmError,
 )
 from sysadm_nb.tables import Tables
-from sysadm_nb.tables.job import JobView
+from sysadm_nb.tables.jobview import JobView
 
 if TYPE_CHECKING:
     from sysadm_nb.client.relay import Peers
