@@ -212,7 +212,7 @@ class Text:
         self.waiting += values
         # Short text waits for more: large chunks need no merging. Where there is a limit, it may be long.
         if self.limit is not None:
-            self.size += sum([len(value) for value in values if value is not None])
+            self.size += sum(map(len, filter(None, values)))
         if len(self.waiting) >= _CHUNK_ROWS or self.size >= _CHUNK_BYTES:
             self._store()
 
@@ -237,21 +237,24 @@ class Text:
 
     def _array(self, values: list[str | None]) -> pa.Array:
         """Make an Arrow array; of plain text in a third of the time that Arrow's own conversion takes."""
+        count = len(values)
+        offsets = np.zeros(count + 1, "int64")
         try:
-            plain = all(map(str.isascii, values))  # type: ignore[arg-type]
+            _pack(list(map(len, values)), offsets[1:])  # type: ignore[arg-type]
         except TypeError:  # something is missing
-            plain = False
-        if not plain:
             return pa.array(values, pa.large_string())
-        offsets = np.zeros(len(values) + 1, "int64")
-        np.cumsum(np.fromiter(map(len, values), "int64", len(values)), out=offsets[1:])  # type: ignore[arg-type]
+        np.cumsum(offsets, out=offsets)
+        before = self.block, self.at
         place = self._place(int(offsets[-1]))
         end = 0
-        for first in range(0, len(values), _JOINED):  # a little at a time stays in the processor's cache
+        for first in range(0, count, _JOINED):  # a little at a time stays in the processor's cache
             text = "".join(values[first : first + _JOINED])  # type: ignore[arg-type]
+            if not text.isascii():
+                self.block, self.at = before
+                return pa.array(values, pa.large_string())
             place[end : end + len(text)] = text.encode()
             end += len(text)
-        return pa.LargeStringArray.from_buffers(len(values), pa.py_buffer(offsets), pa.py_buffer(place))
+        return pa.LargeStringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(place))
 
     def _place(self, size: int) -> memoryview:
         """Memory for some text.

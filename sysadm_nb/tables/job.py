@@ -15,8 +15,11 @@ RETURN_CODES: Final = "return_codes/"
 CONTEXT: Final = ("process_id", "state", "time_started", "current_cmd", "cmd_list")
 Step = tuple[str, str, float, str | None]
 """A command, its state, return code and log."""
-Lead = tuple[int, int, int, str, str]
-"""``(seq, time, received, server, origin)`` of a frame, times in microseconds."""
+Lead = tuple[Any, Any, Any, str, str]
+"""``(seq, time, received, server, origin)`` of a frame, times in microseconds.
+
+The numbers are integers: so typed, compiled code would unpack and pack them again at every step.
+"""
 
 
 def _plan(commands: tuple[str, ...]) -> tuple[list[str], tuple[tuple[str, str], ...], bool]:

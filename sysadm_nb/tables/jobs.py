@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
 
+from msgspec.structs import astuple
+
 from sysadm_nb.tables.columns import NAT
 from sysadm_nb.tables.job import CONTEXT, NAN, RETURN_CODES, Job, Lead
 from sysadm_nb.tables.joblog import already_sent
@@ -77,16 +79,23 @@ class Jobs:
         """
         if said is None:
             return None
-        details: dict[str, Any] = said.details
-        nested = said.__class__ is Dispatcher
+        nested = type(said) is Dispatcher
+        details: dict[str, Any]
+        details, state, outer_id, action, system, percent = astuple(said)
         process_id: Any = details.get("process_id")
-        if nested and "current_cmd" in details:
-            job = self._delta(said, process_id, lead)
-            if job is not None:
+        if nested and "current_cmd" in details and type(process_id) is str:
+            job = self.expecting.get((lead[3], process_id))
+            if job is not None and self._is_delta(job, details, state, action, system):
+                if percent is not None:
+                    _read_percent(job, percent)
+                if lead[1] > job.last_time:
+                    job.last_time = lead[1]
+                job.last_received = lead[2]
+                job.updates += 1
+                self._touch(job)
                 return job
-        state: Any = said.state
         started: Any = details.get("time_started")
-        if started.__class__ is not str:
+        if type(started) is not str:
             started = None
         listed = details.get("cmd_list")
         job = self._only_run(process_id, state, listed, started, details, lead)
@@ -94,18 +103,18 @@ class Jobs:
             commands = job.commands if listed is not None else None
             bare = not nested and commands is None
         else:
-            if listed.__class__ is list:
-                commands = [c if c.__class__ is str else dump_json(c) for c in listed]
+            if type(listed) is list:
+                commands = [c if type(c) is str else dump_json(c) for c in listed]
             else:
                 commands = _commands_without_list(details, listed)
             if commands is not None and ("state" in commands or "process_id" in commands):
                 state, process_id = self._untangle(said, commands, lead[3])
             if process_id is None:
-                process_id = said.process_id
-            if state.__class__ is not str:
+                process_id = outer_id
+            if type(state) is not str:
                 state = details.get("state")
                 state = state if isinstance(state, str) else "unknown"
-            if process_id.__class__ is not str:
+            if type(process_id) is not str:
                 if process_id is None:
                     return None
                 process_id = dump_json(process_id)
@@ -118,7 +127,12 @@ class Jobs:
         if job.repeated is not None:
             self._differ(job)
         if not bare:
-            self._read_class_fields(job, said)
+            if type(system) is str:
+                job.event_system = system
+            if type(action) is str:
+                job.action = action
+            if percent is not None:
+                _read_percent(job, percent)
         if state == "running":
             job.bare_seen = True
         self._read_times(job, state, details, started, lead)
@@ -130,7 +144,7 @@ class Jobs:
             job.ended = ""
         elif state == "running":
             current = details.get("current_cmd")
-            if current.__class__ is str:
+            if type(current) is str:
                 job.current = current
                 if nested and job.expects_delta(details):
                     self._expect(job, details)
@@ -153,7 +167,7 @@ class Jobs:
 
         Where :meth:`_find` would say the same, at a fraction of the cost.
         """
-        if process_id.__class__ is not str or lead[4] == "backfill":
+        if type(process_id) is not str or lead[4] == "backfill":
             return None
         runs = self.runs.get((lead[3], process_id))
         if runs is None or len(runs) > 1:
@@ -167,39 +181,26 @@ class Jobs:
             return None
         return job if started is None or job.server_started is None or started == job.server_started else None
 
-    def _delta(self, said: Dispatcher, process_id: Any, lead: Lead) -> Job | None:
+    def _is_delta(self, job: Job, details: dict[str, Any], state: Any, action: Any, system: Any) -> bool:
         """Take the commonest event by a shorter way: more log, or another percentage, of the one run.
 
-        Everything else is as it was in the event before. ``None`` where it is not so.
+        Everything else is as it was in the event before. ``False`` where it is not so.
         """
-        if process_id.__class__ is not str:
-            return None
-        job = self.expecting.get((lead[3], process_id))
-        if job is None:
-            return None
-        details = said.details
         current: str = job.current  # type: ignore[assignment]
         delta = details.pop(current, None)
         if (
             details != job.repeated
-            or said.state != "running"
-            or said.action != job.action
-            or said.event_system != job.event_system
-            or (delta is not None and (delta.__class__ is not str or current not in job.logs))
+            or state != "running"
+            or action != job.action
+            or system != job.event_system
+            or (delta is not None and (type(delta) is not str or current not in job.logs))
         ):
             if delta is not None:
                 details[current] = delta
-            return None
+            return False
         if delta:
             job.logs[current].append(delta)
-        if said.percent_done is not None:
-            self._read_percent(job, said)
-        if lead[1] > job.last_time:
-            job.last_time = lead[1]
-        job.last_received = lead[2]
-        job.updates += 1
-        self._touch(job)
-        return job
+        return True
 
     def _expect(self, job: Job, details: dict[str, Any]) -> None:
         """Remember an event's details: what is like them brings nothing but more log, or a percentage."""
@@ -223,7 +224,7 @@ class Jobs:
         Such a command's log was appended to the value that stood there; the state is written again at
         the end, the process id is not.
         """
-        details, nested = said.details, said.__class__ is Dispatcher
+        details, nested = said.details, type(said) is Dispatcher
         state, process_id = details.get("state"), details.get("process_id")
         if "state" in commands and isinstance(state, str) and state not in _STATES:
             outer = said.state
@@ -324,20 +325,6 @@ class Jobs:
         self.changed.move_to_end(key)
         self.unsettled[key] = job
 
-    def _read_class_fields(self, job: Job, said: Dispatcher) -> None:
-        system, action = said.event_system, said.action
-        if system.__class__ is str:
-            job.event_system = system
-        if action.__class__ is str:
-            job.action = action
-        if said.percent_done is not None:
-            self._read_percent(job, said)
-
-    def _read_percent(self, job: Job, said: Dispatcher) -> None:
-        percent = parse_percent(said.percent_done)
-        if percent == percent:
-            job.percent_done = percent
-
     def _read_times(
         self,
         job: Job,
@@ -375,7 +362,7 @@ class Jobs:
         offset, to the quarter of an hour that zones differ by. Where we have ``seen`` ourselves when it
         was, and that is an hour or half of one away, summer time began or ended since.
         """
-        parsed = _parse_time(text) if text.__class__ is str and len(text) < 50 else None
+        parsed = _parse_time(text) if type(text) is str and len(text) < 50 else None
         if parsed is None:
             return None
         wall, zoned = parsed
@@ -408,7 +395,7 @@ class Jobs:
                 log = job.new_log(command, self.max_log)
             elif log.complete and code and code == log.code and text == log.head:
                 continue  # a full log again, as every event of a chain repeats it
-            if text.__class__ is not str:
+            if type(text) is not str:
                 text = dump_json(text)
             if command in _META:
                 text = _without_value(text, command, job)
@@ -541,6 +528,12 @@ _parse_time: Final = lru_cache(1000)(parse_time)
 @lru_cache(1000)
 def _summary(state: str, what: str) -> str:
     return one_line(f"{state} {what}", 120)
+
+
+def _read_percent(job: Job, said: Any) -> None:
+    percent = parse_percent(said)
+    if percent == percent:
+        job.percent_done = percent
 
 
 _META: Final = frozenset((*CONTEXT, "time_finished"))

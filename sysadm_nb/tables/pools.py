@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
+from msgspec.structs import astuple
 
 from sysadm_nb.tables.columns import Categories, Repeated, Text
 from sysadm_nb.tables.schema import ORIGINS
@@ -22,6 +23,7 @@ NAN: Final = math.nan
 HEALTH: Final = frozenset(("ONLINE", "DEGRADED", "FAULTED", "OFFLINE", "UNAVAIL", "REMOVED", "SUSPENDED"))
 
 _KEEP_LATEST: Final = 100_000
+_FIELDS: Final = len(Pool.__struct_fields__)
 
 
 class PoolStore(Store):
@@ -102,25 +104,21 @@ def pool_columns(samples: Sequence[dict[str, Pool]]) -> list[Any]:
     Column by column costs a third of what row by row does: it is what bounds the rate of ingest.
     """
     names = list(chain.from_iterable(samples))
-    flat = list(chain.from_iterable(map(dict.values, samples)))
-    count = len(flat)
-    size, alloc, free = [p.size for p in flat], [p.alloc for p in flat], [p.free for p in flat]
-    frag, expandsz, dedup = [p.frag for p in flat], [p.expandsz for p in flat], [p.dedup for p in flat]
-    altroot, health, capacity = (
-        [p.altroot for p in flat],
-        [p.health for p in flat],
-        [p.capacity for p in flat],
-    )
+    flat = chain.from_iterable(map(dict.values, samples))
+    said = list(chain.from_iterable(map(astuple, flat)))  # a third of what a list for each field costs
+    fields = [said[first::_FIELDS] for first in range(_FIELDS)]
+    size, alloc, free, frag, expandsz, dedup, altroot, capacity, cap, health, priority, *exact = fields
+    count = len(names)
     if None in capacity:
-        capacity = [p.cap if p.capacity is None else p.capacity for p in flat]
+        capacity = [b if a is None else a for a, b in zip(capacity, cap, strict=True)]
     repaired = [False] * count
     if altroot.count("-") < count:
         shifted = (expandsz, frag, capacity, dedup, health, altroot)
         repaired = [_put_back(row, *shifted) for row in range(count)]
     size, alloc, free = SIZES.of_all(size), SIZES.of_all(alloc), SIZES.of_all(free)
     expand, used = SIZES.of_all(expandsz), PERCENTS.of_all(capacity)
-    if [p.size_bytes for p in flat].count(None) < count:
-        size, alloc, free, expand, used = _exact(flat, size, alloc, free, expand, used)
+    if exact[0].count(None) < count:
+        size, alloc, free, expand, used = _exact(exact, size, alloc, free, expand, used)
     return [
         names,
         size,
@@ -131,8 +129,8 @@ def pool_columns(samples: Sequence[dict[str, Pool]]) -> list[Any]:
         used,
         RATIOS.of_all(dedup),
         [None if root == "-" else text_or_none(root) for root in altroot],
-        [word if word.__class__ is str and word in HEALTH else _other_health(word) for word in health],
-        [NAN if said is None else parse_priority(said)[0] for said in [p.priority for p in flat]],
+        [word if type(word) is str and word in HEALTH else _other_health(word) for word in health],
+        [NAN if value is None else parse_priority(value)[0] for value in priority],
         repaired,
     ]
 
@@ -158,20 +156,14 @@ def _put_back(
     return True
 
 
-def _exact(flat: list[Pool], *shown: list[float]) -> list[list[float]]:
+def _exact(exact: list[list[int | float | None]], *shown: list[float]) -> list[list[float]]:
     """Take the bytes that our own servers send beside the display values, which show three digits.
 
-    ``shown`` are the sizes, what is allocated, free and for expansion, and the percentage of the capacity.
+    Both are the sizes, what is allocated, free and for expansion; ``shown`` ends with the percentage of the
+    capacity.
     """
     columns = np.array(shown)
-    told = np.array(
-        [
-            _numbers([p.size_bytes for p in flat]),
-            _numbers([p.alloc_bytes for p in flat]),
-            _numbers([p.free_bytes for p in flat]),
-            _numbers([p.expandsz_bytes for p in flat]),
-        ]
-    )
+    told = np.array(list(map(_numbers, exact)))
     there = ~np.isnan(told) & ~np.isnan(told[0])
     columns[:4][there] = told[there]
     size, alloc = told[:2]
@@ -190,11 +182,11 @@ def _numbers(values: list[int | float | None]) -> np.ndarray[Any, Any]:
 
 
 def _is_health(value: Any) -> bool:
-    return value.__class__ is str and value.upper() in HEALTH
+    return type(value) is str and value.upper() in HEALTH
 
 
 def _other_health(value: Any) -> str | None:
     """A word of ZFS in other letters is the word of ZFS: rules and views compare with that."""
-    if value.__class__ is not str or value == "-":
+    if type(value) is not str or value == "-":
         return None
     return str(value.upper() if _is_health(value) else value)

@@ -3,51 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
+from msgspec.structs import astuple
+
 from sysadm_nb.wire import parse_priorities
-from sysadm_nb.wire.events import SystemState
+from sysadm_nb.wire.events import Pool, SystemState
 from sysadm_nb.wire.units import text_or_none
 
 Told = tuple[float, str | None, str | None, str]
 """What the events table says of an event: priority, level, subject, summary."""
 
 
-def system_columns(states: Sequence[SystemState]) -> tuple[list[Any], list[Told]]:
-    """Columns of the ``system`` table, from that of the host's name on, and what ``events`` says of each.
+def system_columns(
+    states: Sequence[SystemState],
+) -> tuple[list[Any], list[Told], list[dict[str, Pool]]]:
+    """Take system-state events apart.
+
+    Returns
+    -------
+    tuple
+        Columns of the ``system`` table, from that of the host's name on; what ``events`` says of each; the
+        pools of each.
 
     Examples
     --------
-    >>> columns, told = system_columns([SystemState("nas", priority="6 - Critical")])
+    >>> columns, told, pools = system_columns([SystemState("nas", priority="6 - Critical")])
     >>> columns
     [['nas'], [False], [6.0], ['Critical'], [0], [None]]
-    >>> told
-    [(6.0, 'Critical', 'nas', 'no pools')]
+    >>> told, pools
+    ([(6.0, 'Critical', 'nas', 'no pools')], [{}])
     """
-    hostnames = [text_or_none(state.hostname) for state in states]
-    counts = [len(state.zpools) for state in states]
-    priorities = parse_priorities([state.priority for state in states])
+    said = list(chain.from_iterable(map(astuple, states)))
+    names, changed, said_priorities, pools, updates = (said[first::5] for first in range(5))
+    hostnames = list(map(text_or_none, names))
+    counts = list(map(len, pools))
+    priorities = parse_priorities(said_priorities)
     priority, level = [number for number, _ in priorities], [level for _, level in priorities]
     summaries = [
-        ", ".join(state.zpools) if 0 < count <= 4 else f"{count} pools" if count else "no pools"
-        for state, count in zip(states, counts, strict=True)
+        ", ".join(listed) if 0 < len(listed) <= 4 else f"{len(listed)} pools" if listed else "no pools"
+        for listed in pools
     ]
     columns = [
         hostnames,
-        [state.hostnamechanged is not None and is_true(state.hostnamechanged) for state in states],
+        [value is not None and is_true(value) for value in changed],
         priority,
         level,
         counts,
-        [_updates_status(state.updates) for state in states],
+        list(map(_updates_status, updates)),
     ]
-    return columns, list(zip(priority, level, hostnames, summaries, strict=True))
+    return columns, list(zip(priority, level, hostnames, summaries, strict=True)), pools
 
 
 def _updates_status(updates: Any) -> str | None:
     """``noupdates``, ``updatesavailable``, ``rebootrequired`` …, wherever the server puts it."""
-    return text_or_none(updates.get("status") if updates.__class__ is dict else updates)
+    return text_or_none(updates.get("status") if type(updates) is dict else updates)
 
 
 def is_true(value: Any) -> bool:
     """``"true"`` and ``true`` alike."""
-    return value is True or (value.__class__ is str and value.lower() == "true")
+    return value is True or (type(value) is str and value.lower() == "true")

@@ -132,7 +132,7 @@ def read_dispatcher(text: str) -> Dispatcher | None:
         It is not the JSON of an object, or one that Python's reader has to be asked about.
     """
     said = _read_details(text)
-    return said if said.details.__class__ is dict else dispatcher(_read_flat(text))
+    return said if type(said.details) is dict else dispatcher(_read_flat(text))
 
 
 class _Envelope(msgspec.Struct, gc=False):

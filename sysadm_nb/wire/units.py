@@ -78,7 +78,7 @@ class Memo(dict[object, float]):
     def of_all(self, values: Sequence[object]) -> list[float]:
         """The values of many texts: what a column is made of."""
         first = values[0]
-        if first.__class__ is str and first == values[-1] and values.count(first) == len(values):
+        if type(first) is str and first == values[-1] and values.count(first) == len(values):
             return [self[first]] * len(values)
         try:
             return list(map(self.__getitem__, values))
