@@ -154,7 +154,11 @@ class Intake:
         priority, level = parse_priority(said_priority)
         seq, time, received, server, origin = lead
         if undated and wall is not None:
-            time = self._moment(wall, zoned, lead)
+            moment = self._moment(wall, zoned, lead)
+            # Messages tell whole seconds. Where one tells the second of its arrival, that says it finer, and
+            # rows stay in order of time.
+            if not 0 <= received - moment < 1_000_000:
+                time = moment
         kind = text_or_none(said_kind)
         cells = (kind, action, dataset, sent, total, percent, logfile, priority, level, message)
         self._add_notice((seq, time, received, server, origin, *cells))
