@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: lab test slow bench soak screenshots check minimum clean
+.PHONY: lab test slow bench soak screenshots check minimum compile interpret clean
 
 lab: $(VENV)/.lab
 	$(BIN)/sysadm-nb lab notebooks $(ARGS)
@@ -17,6 +17,7 @@ slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow --timeout 3600 $(ARGS)
 
 bench: $(VENV)/.bench
+	@$(MAKE) --no-print-directory compile || echo "no C compiler, or no headers of Python: measured as interpreted"
 	for name in ingest snapshot fanout recording views trends alerts; do \
 		echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
@@ -47,5 +48,12 @@ minimum:
 	PYTHONWARNINGS=ignore::DeprecationWarning \
 	$(VENV)-minimum/bin/python -m pytest -m "not slow and not browser" -W default $(ARGS)
 
-clean:
+# What fills the tables, compiled beside its source (the list is in hatch_build.py), and back.
+compile: $(VENV)/.test
+	SYSADM_NB_COMPILE=1 $(BIN)/python -m pip install --quiet --no-deps --editable .
+
+interpret:
+	find . -name '*.so' -path './sysadm_nb*' -delete
+
+clean: interpret
 	rm -rf $(VENV) $(VENV)-minimum .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -21,7 +21,7 @@ import msgspec
 import pandas as pd
 
 from benchmarks.stream import frames
-from sysadm_nb.tables import Tables
+from sysadm_nb.tables import Tables, intake
 from sysadm_nb.wire.events import LifePreserver, SystemState
 
 
@@ -78,7 +78,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     texts = frames(options.frames)
-    print(f"{len(texts)} frames of {sum(map(len, texts)) / len(texts):.0f} bytes on average")
+    how = "interpreted (`make compile` compiles them)" if intake.__file__.endswith(".py") else "compiled"
+    print(f"{len(texts)} frames of {sum(map(len, texts)) / len(texts):.0f} bytes on average; tables {how}")
     # json_normalize makes a column of every command text: a tenth of the frames is plenty.
     runs: list[tuple[str, Callable[[list[str]], None], list[str]]] = [
         ("msgspec typed decode (limit)", typed_decode, texts),

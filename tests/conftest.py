@@ -25,6 +25,16 @@ settings.register_profile(
 settings.load_profile("default")
 
 
+def pytest_sessionstart() -> None:
+    """Refuse to test compiled files that are older than their source: Python prefers them, however old."""
+    for compiled in (Path(__file__).parents[1] / "sysadm_nb").rglob("*.so"):
+        source = compiled.with_name(compiled.name.partition(".")[0] + ".py")
+        if not source.exists() or source.stat().st_mtime > compiled.stat().st_mtime:
+            pytest.exit(
+                f"{source.name} is newer than what is compiled: `make compile` or `make interpret`", 3
+            )
+
+
 @pytest.fixture(scope="session")
 def captures() -> Callable[[str], list[dict[str, Any]]]:
     """The frames of a capture of the original server: ``captures("03a")``."""
