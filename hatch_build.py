@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -36,43 +37,54 @@ class CustomBuildHook(BuildHookInterface[Any]):
         return self.target_name == "wheel" and os.environ.get("SYSADM_NB_COMPILE", "0") not in ("", "0")
 
     def dependencies(self) -> list[str]:
-        return ["mypy>=1.18", "setuptools>=77"] if self._asked else []
+        # mypyc takes types from msgspec's own files; those of pandas and numpy would change little.
+        return ["mypy>=1.18", "msgspec>=0.19", "setuptools>=77"] if self._asked else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if not self._asked:
             return
-        self._place = Path(tempfile.mkdtemp(prefix="sysadm_nb-"))
-        built = compile_to(self._place, Path(self.root))
+        root = Path(self.root)
+        built = root / "build" / f"compiled-{sys.implementation.cache_tag}"
+        if not _is_new(built, root):  # a build asks twice: for the metadata first
+            _compile(built, root)
         for path in built.rglob("*.*"):
             where = path.relative_to(built)
             if version == "editable":
-                shutil.copy2(path, Path(self.root) / where)
+                shutil.copy2(path, root / where)
             else:
                 build_data["force_include"][str(path)] = str(where)
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
 
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        if self._asked:
-            shutil.rmtree(self._place, ignore_errors=True)
+
+def _sources(root: Path) -> list[Path]:
+    return [root / "sysadm_nb" / f"{name}.py" for name in MODULES]
 
 
-def compile_to(place: Path, root: Path) -> Path:
-    """Compile the modules; returns the folder of what came out, laid out as it is to be installed."""
+def _is_new(built: Path, root: Path) -> bool:
+    times = [path.stat().st_mtime for path in built.rglob("*.*")]
+    return bool(times) and min(times) > max(p.stat().st_mtime for p in [Path(__file__), *_sources(root)])
+
+
+def _compile(built: Path, root: Path) -> None:
+    """Compile the modules into a folder laid out as it is to be installed."""
     from mypyc.build import mypycify
     from setuptools import Distribution
 
+    shutil.rmtree(built, ignore_errors=True)
     before = Path.cwd()
     os.chdir(root)
     try:
-        # The types of other packages are not installed where a wheel is built, and would change little.
-        options = ["--config-file=", "--ignore-missing-imports", f"--cache-dir={place / 'cache'}"]
-        sources = [f"sysadm_nb/{name}.py" for name in MODULES]
-        extensions = mypycify([*options, *sources], group_name="sysadm_nb", target_dir=str(place / "c"))
-        command = Distribution({"name": "sysadm_nb", "ext_modules": extensions}).get_command_obj("build_ext")
-        command.build_lib, command.build_temp = str(place / "built"), str(place / "objects")
-        command.ensure_finalized()
-        command.run()
+        with tempfile.TemporaryDirectory(prefix="sysadm_nb-") as name:
+            place = Path(name)
+            options = ["--config-file=", "--ignore-missing-imports", f"--cache-dir={place / 'cache'}"]
+            sources = [str(path.relative_to(root)) for path in _sources(root)]
+            extensions = mypycify([*options, *sources], group_name="sysadm_nb", target_dir=str(place / "c"))
+            project = Distribution({"name": "sysadm_nb", "ext_modules": extensions})
+            command = project.get_command_obj("build_ext")
+            command.build_lib, command.build_temp = str(place / "built"), str(place / "objects")
+            command.ensure_finalized()
+            command.run()
+            shutil.copytree(place / "built", built)
     finally:
         os.chdir(before)
-    return place / "built"
