@@ -53,7 +53,6 @@ class Intake:
 
     def __init__(self, max_rows: int, max_text: int, max_log: int) -> None:
         self.lock = threading.RLock()
-        self._acquire, self._release = self.lock.acquire, self.lock.release
         self.pools = PoolStore(max_rows)
         self.stores: dict[str, Store] = {
             name: Store(name, max_rows, max_text, keyed=name in ("jobs", "commands")) for name in SCHEMA
@@ -81,8 +80,7 @@ class Intake:
             received = clock.time_ns() // 1000 if received is None else to_microseconds(received)
         if origin not in ORIGINS:
             raise InputError(f"origin {origin!r} is not one of {', '.join(ORIGINS)}")
-        self._acquire()  # as `with` does, which costs three times as much where this is compiled
-        try:
+        with self.lock:
             if type(message) is Event:
                 name, text, said, _, told_time, peer = astuple(message)
                 if peer is not None:
@@ -119,8 +117,6 @@ class Intake:
                 self._append_reply(message, received, server)
             if self._room < 0:
                 self._flush()
-        finally:
-            self._release()
         return message
 
     def _append_strange(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import astuple
 
 from sysadm_nb.wire import parse_priorities
 from sysadm_nb.wire.events import Pool, SystemState
 from sysadm_nb.wire.units import text_or_none
+
+_FIELDS: Final = len(SystemState.__struct_fields__)
 
 Told = tuple[float, str | None, str | None, str]
 """What the events table says of an event: priority, level, subject, summary."""
@@ -36,7 +38,7 @@ def system_columns(
     ([(6.0, 'Critical', 'nas', 'no pools')], [{}])
     """
     said = list(chain.from_iterable(map(astuple, states)))
-    names, changed, said_priorities, pools, updates = (said[first::5] for first in range(5))
+    names, changed, said_priorities, pools, updates = (said[first::_FIELDS] for first in range(_FIELDS))
     hostnames = list(map(text_or_none, names))
     counts = list(map(len, pools))
     priorities = parse_priorities(said_priorities)

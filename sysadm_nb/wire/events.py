@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
+# The tables take these apart by the order of their fields: `msgspec.structs.astuple` is the quickest way.
+
 
 class Pool(msgspec.Struct, gc=False):
     """A pool as a server shows it: display values, and from our own servers the exact bytes beside them."""
