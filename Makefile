@@ -17,7 +17,6 @@ slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow --timeout 3600 $(ARGS)
 
 bench: $(VENV)/.bench
-	@$(MAKE) --no-print-directory compile || echo "no C compiler, or no headers of Python: measured as interpreted"
 	for name in ingest snapshot fanout recording views trends alerts; do \
 		echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
