@@ -38,7 +38,7 @@ class CustomBuildHook(BuildHookInterface[Any]):
 
     def dependencies(self) -> list[str]:
         # mypyc takes types from msgspec's own files; those of pandas and numpy would change little.
-        return ["mypy>=1.18", "msgspec>=0.19", "setuptools>=77"] if self._asked else []
+        return ["mypy>=2.4", "msgspec>=0.19", "setuptools>=84"] if self._asked else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if not self._asked:
