@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +28,7 @@ from typing import Any
 import msgspec
 import pandas as pd
 
+from benchmarks.compiled import ROOT, compiled_package
 from benchmarks.stream import frames
 from sysadm_nb.tables import Tables, intake
 from sysadm_nb.wire.events import LifePreserver, SystemState
@@ -51,8 +51,6 @@ class _LifePreserver(msgspec.Struct, tag_field="name", tag="life-preserver", gc=
     id: str
     args: LifePreserver
 
-
-ROOT = Path(__file__).parents[1]
 
 _decode = msgspec.json.Decoder(_Dispatcher | _SystemState | _LifePreserver).decode
 
@@ -106,17 +104,14 @@ def compiled(frames: int) -> Iterator[Callable[[], float] | None]:
         return
     with tempfile.TemporaryDirectory() as folder:
         print("compiling what fills the tables (a minute) ...", flush=True)
-        build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, str(ROOT)]
-        done = subprocess.run(
-            build, env=os.environ | {"SYSADM_NB_COMPILE": "1"}, capture_output=True, text=True
-        )
-        if done.returncode:
-            reason = done.stderr[-2000:] if shutil.which("cc") else "there is no C compiler `cc`"
-            print(f"compiled it is not measured: {reason}")
+        try:
+            site = compiled_package(Path(folder))
+        except RuntimeError as error:
+            print(
+                "compiled it is not measured:", error if shutil.which("cc") else "there is no C compiler `cc`"
+            )
             yield None
             return
-        site = Path(folder) / "site"
-        zipfile.ZipFile(next(Path(folder).glob("*.whl"))).extractall(site)
         child = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.ingest", "--when-told", "--frames", str(frames)],
             cwd=site,

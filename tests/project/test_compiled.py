@@ -7,12 +7,11 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import zipfile
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from benchmarks.compiled import ROOT, compiled_package
 
 
 @pytest.mark.timeout(600)
@@ -20,11 +19,9 @@ def test_compiled_tables_pass_the_tests_of_the_tables(tmp_path):
     headers = Path(sysconfig.get_path("include"), "Python.h")
     if "CI" not in os.environ and not (shutil.which("cc") and headers.exists()):
         pytest.skip("NOT TESTED: there is no C compiler `cc`, or Python's headers are not installed")
-    wheels, site = tmp_path / "wheels", tmp_path / "site"
-    run(tmp_path, "pip", "wheel", "--quiet", "--no-deps", "-w", wheels, ROOT, SYSADM_NB_COMPILE="1")
-    (wheel,) = wheels.glob("*.whl")
+    site = compiled_package(tmp_path)
+    (wheel,) = tmp_path.glob("*.whl")
     assert not wheel.name.endswith("-none-any.whl")
-    zipfile.ZipFile(wheel).extractall(site)
     compiled = (
         "import sysadm_nb.tables.intake as i, sysadm_nb.wire.reading as r; print(i.__file__, r.__file__)"
     )
