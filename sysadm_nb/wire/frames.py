@@ -9,8 +9,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from sysadm_nb.wire.jsontext import NotJson, dump_json, parse_json
-from sysadm_nb.wire.messages import ERROR_MESSAGES, BadRequest, Json, Message, Request
+from sysadm_nb.wire.jsontext import Json, NotJson, dump_json, parse_json
+from sysadm_nb.wire.messages import ERROR_MESSAGES, BadRequest, Message, Request
 from sysadm_nb.wire.reading import read_frame
 from sysadm_nb.wire.relay import split_relay
 from sysadm_nb.wire.units import format_time

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
 from sysadm_nb.wire.events import LOOSE
-from sysadm_nb.wire.jsontext import parse_json
-
-Json: TypeAlias = Any
+from sysadm_nb.wire.jsontext import Json, parse_json
 
 # The document writes two event names with an underscore, real servers with a hyphen.
 CLASSES: Final = ("dispatcher", "life-preserver", "system-state")

@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from sysadm_nb.wire.events import LOOSE, TYPED, read_envelope
-from sysadm_nb.wire.jsontext import NotJson, dump_json, parse_json, scrub
-from sysadm_nb.wire.messages import CANONICAL, ErrorReply, Event, Json, Malformed, Message, Reply, Request
+from sysadm_nb.wire.jsontext import Json, NotJson, dump_json, parse_json, scrub
+from sysadm_nb.wire.messages import CANONICAL, ErrorReply, Event, Malformed, Message, Reply, Request
 from sysadm_nb.wire.relay import split_relay
 from sysadm_nb.wire.units import MAX_TIME, MIN_TIME, format_time, parse_time
 
