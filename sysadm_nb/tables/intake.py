@@ -36,7 +36,6 @@ from sysadm_nb.wire.units import MAX_TIME, MIN_TIME, text_or_none
 NAN: Final = math.nan
 
 _KEEP_UNSETTLED: Final = 2000
-_QUARTER: Final = 15 * 60 * 1_000_000
 # A list of jobs may tell of one that ended while the list was on its way: it does not begin again.
 _LIST_TAKES_US: Final = 2_000_000
 _WAITING_TEXT: Final = 2**24
@@ -150,26 +149,16 @@ class Intake:
         priority, level = parse_priority(said_priority)
         seq, time, received, server, origin = lead
         if undated and wall is not None:
-            moment = self._moment(wall, zoned, lead)
+            moment = wall if zoned else self.jobs.in_utc(wall, server, time, origin == "live")
             # Messages tell whole seconds. Where one tells the second of its arrival, that says it finer, and
             # rows stay in order of time.
-            if not 0 <= received - moment < 1_000_000:
+            if moment is not None and not 0 <= received - moment < 1_000_000:
                 time = moment
         kind = text_or_none(said_kind)
         cells = (kind, action, dataset, sent, total, percent, logfile, priority, level, message)
         self._add_notice((seq, time, received, server, origin, *cells))
         what = one_line(message) if action == "other" else f"{kind or 'event'} {action}"
         return time, (priority, level, dataset, what)
-
-    def _moment(self, wall: int, zoned: bool, lead: Lead) -> int:
-        """When a wall clock without a zone showed this; the arrival, where that cannot be worked out."""
-        if zoned:
-            return wall
-        server = lead[3]
-        if lead[4] == "live":  # just written: what is off by whole quarters of an hour is the zone
-            self.jobs.offsets[server] = round((wall - lead[1]) / _QUARTER) * _QUARTER
-        offset = self.jobs.offsets.get(server)
-        return lead[1] if offset is None else wall - offset
 
     def _take_bridge(self, args: Any, lead: Lead) -> Told:
         listed = args.get("available_connections") if isinstance(args, dict) else None

@@ -356,18 +356,20 @@ class Jobs:
             job.started = job.finished  # whole seconds on one side, microseconds on the other
 
     def _moment(self, text: Any, server: str, now: int, fresh: bool, seen: int | None = None) -> int | None:
-        """A server's wall-clock time in UTC.
+        """A time that a server wrote, in UTC; ``None`` where it is none, or its zone is not known."""
+        parsed = _parse_time(text) if type(text) is str and len(text) < 50 else None
+        if parsed is None:
+            return None
+        wall, zoned = parsed
+        return wall if zoned else self.in_utc(wall, server, now, fresh, seen)
+
+    def in_utc(self, wall: int, server: str, now: int, fresh: bool, seen: int | None = None) -> int | None:
+        """A server's wall-clock time in UTC; ``None`` where its zone is not known.
 
         Real servers send local time without a zone. A time that the server wrote just now tells the
         offset, to the quarter of an hour that zones differ by. Where we have ``seen`` ourselves when it
         was, and that is an hour or half of one away, summer time began or ended since.
         """
-        parsed = _parse_time(text) if type(text) is str and len(text) < 50 else None
-        if parsed is None:
-            return None
-        wall, zoned = parsed
-        if zoned:
-            return wall
         if fresh:
             self.offsets[server] = round((wall - now) / _QUARTER) * _QUARTER
         offset = self.offsets.get(server)
