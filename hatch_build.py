@@ -57,13 +57,11 @@ class CustomBuildHook(BuildHookInterface[Any]):
         build_data["infer_tag"] = True
 
 
-def _sources(root: Path) -> list[Path]:
-    return [root / "sysadm_nb" / f"{name}.py" for name in MODULES]
-
-
 def _is_new(built: Path, root: Path) -> bool:
     times = [path.stat().st_mtime for path in built.rglob("*.*")]
-    return bool(times) and min(times) > max(p.stat().st_mtime for p in [Path(__file__), *_sources(root)])
+    # Constants of any module go into the compiled ones.
+    sources = [Path(__file__), *(root / "sysadm_nb").rglob("*.py")]
+    return bool(times) and min(times) > max(path.stat().st_mtime for path in sources)
 
 
 def _compile(built: Path, root: Path) -> None:
@@ -78,7 +76,7 @@ def _compile(built: Path, root: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="sysadm_nb-") as name:
             place = Path(name)
             options = ["--config-file=", "--ignore-missing-imports", f"--cache-dir={place / 'cache'}"]
-            sources = [str(path.relative_to(root)) for path in _sources(root)]
+            sources = [f"sysadm_nb/{module}.py" for module in MODULES]
             extensions = mypycify([*options, *sources], group_name="sysadm_nb", target_dir=str(place / "c"))
             project = Distribution({"name": "sysadm_nb", "ext_modules": extensions})
             command = project.get_command_obj("build_ext")
